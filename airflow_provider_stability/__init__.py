@@ -1,0 +1,3 @@
+"""Gate Airflow work on Stability AI credits."""
+
+__version__ = "0.1.0"
