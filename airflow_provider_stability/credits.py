@@ -1,0 +1,79 @@
+"""How many credits are enough: what a threshold may be, the comparison, and the words for it.
+
+One place, so that a gate, a branch and a log line cannot come to different answers.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from decimal import Decimal
+from typing import Any, Final
+
+from airflow_provider_stability.exceptions import StabilityParameterError
+
+__all__ = ["check_literal_min_credits", "describe", "describe_credits", "is_enough", "parse_min_credits"]
+
+_PLAIN_BELOW: Final = 1e15  # above that a float's decimals are noise, and a plain number is hard to read
+
+
+def parse_min_credits(value: object) -> float:
+    """Return the threshold that a task's ``min_credits`` stands for.
+
+    :param value: a number, or the text that a template rendered to; finite, 0 or more.
+    :raises StabilityParameterError: for anything else.
+    """
+    allowed = "allowed is a finite number of 0 or more, or a template that renders to one"
+    # bool is an int to Python, and min_credits=True is a mistake to everybody else.
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real | Decimal):
+        raise StabilityParameterError(f"min_credits is {value!r}, a {type(value).__name__}; {allowed}")
+    try:
+        # float() reads "1_000", which nobody writes into a template on purpose.
+        number = math.nan if isinstance(value, str) and "_" in value else float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise StabilityParameterError(f"min_credits is {value!r}; {allowed}")
+    return number
+
+
+def check_literal_min_credits(value: Any) -> None:
+    """Refuse a threshold that can be seen to be wrong when the DAG is parsed.
+
+    Templates, and values that come from other tasks, are only known at run time and pass.
+
+    :raises StabilityParameterError: as ``parse_min_credits`` does.
+    """
+    is_template = isinstance(value, str) and ("{{" in value or "{%" in value)
+    is_from_task = hasattr(value, "resolve")  # XComArg, on every Airflow version
+    if not is_template and not is_from_task:
+        parse_min_credits(value)
+
+
+def is_enough(available: float, needed: float) -> bool:
+    """Return whether a job that needs ``needed`` credits can start on ``available``."""
+    return available >= needed
+
+
+def describe_credits(available: float) -> str:
+    """Return a number of credits in words, such as ``12.5 credits``."""
+    return f"{_plain(available)} credits"
+
+
+def describe(available: float, needed: float) -> str:
+    """Return the one line that says what is known, such as ``12.5 credits, need 40, short 27.5``."""
+    known = f"{describe_credits(available)}, need {_plain(needed)}"
+    return known if is_enough(available, needed) else f"{known}, short {_difference(needed, available)}"
+
+
+def _plain(number: float) -> str:
+    """Write a number out in full: rounding could show 39.99999 credits as the 40 that are needed."""
+    if abs(number) >= _PLAIN_BELOW:
+        return repr(number)
+    text = format(Decimal(repr(float(number))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _difference(needed: float, available: float) -> str:
+    # In decimal, as a person would: 40 - 39.9 is 0.1, where floats say 0.10000000000000142.
+    return _plain(float(Decimal(repr(needed)) - Decimal(repr(available))))

@@ -1,0 +1,80 @@
+"""AccountOperator: the account behind an API key, as an XCom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.failing import permanent_errors_fail_at_once
+from airflow_provider_stability.hooks.stability import StabilityHook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_stability.models import Account
+
+__all__ = ["AccountOperator"]
+
+
+class AccountOperator(BaseOperator):
+    """Push the account that the connection's key belongs to, to XCom. Free, and safe to repeat.
+
+    The account holds an e-mail address, and everybody who may read XComs of the DAG can read it. Name the
+    ``fields`` that are needed to leave it out.
+
+    :param fields: the account's fields to push, such as ``["id", "organizations"]``. None: all that the
+        service sends.
+    :param stability_conn_id: the connection, of type ``stability``.
+    :returns: a plain dict, also readable where this package is not installed. A field that the service left
+        out, as it may leave out ``profile_picture``, is None where it was named.
+    :raises AirflowFailException: for errors that no retry mends, such as a wrong key or an unknown field.
+    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up.
+    """
+
+    template_fields: Sequence[str] = ("fields", "stability_conn_id")
+    ui_color = "#ece8f8"
+
+    def __init__(
+        self,
+        *,
+        fields: Sequence[str] | None = None,
+        stability_conn_id: str = DEFAULT_CONNECTION_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.fields = fields
+        self.stability_conn_id = stability_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
+        """Read the account and return it for XCom."""
+        with permanent_errors_fail_at_once(), StabilityHook(self.stability_conn_id) as hook:
+            account = hook.get_account()
+            values = _select(account, self.fields)
+        default = account.default_organization
+        self.log.info(
+            "Account %s: %d organization(s), default %s; fields to XCom: %s",
+            account.id,
+            len(account.organizations),
+            default.id if default else "none",
+            ", ".join(values),
+        )
+        return values
+
+
+def _select(account: Account, fields: Sequence[str] | None) -> dict[str, Any]:
+    values = account.to_dict()
+    if fields is None:
+        return values
+    known = set(type(account).model_fields) | set(values)
+    # A bare string is a sequence too, of its letters.
+    unknown = [fields] if isinstance(fields, str) else [each for each in fields if each not in known]
+    if unknown or not fields:
+        raise StabilityParameterError(
+            f"fields is {fields!r}; allowed is None or a list of one or more of {', '.join(sorted(known))}"
+        )
+    return {each: values.get(each) for each in fields}

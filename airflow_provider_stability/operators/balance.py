@@ -1,0 +1,107 @@
+"""BalanceOperator and BalanceBranchOperator: the credits now, without waiting for more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseBranchOperator, BaseOperator
+
+from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.credits import (
+    check_literal_min_credits,
+    describe,
+    describe_credits,
+    is_enough,
+    parse_min_credits,
+)
+from airflow_provider_stability.failing import permanent_errors_fail_at_once
+from airflow_provider_stability.hooks.stability import StabilityHook
+from airflow_provider_stability.links import BillingLink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+__all__ = ["BalanceBranchOperator", "BalanceOperator"]
+
+
+class BalanceOperator(BaseOperator):
+    """Push the credits that an organization has now, to XCom. Free, and safe to repeat.
+
+    :param organization: whose credits. None: the connection's organization, else the account's default.
+    :param stability_conn_id: the connection, of type ``stability``.
+    :returns: ``{"credits": float, "organization": str or None}``; None is the account's default organization.
+    :raises AirflowFailException: for errors that no retry mends, such as a wrong key.
+    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up.
+    """
+
+    template_fields: Sequence[str] = ("organization", "stability_conn_id")
+    ui_color = "#ece8f8"
+
+    def __init__(
+        self,
+        *,
+        organization: str | None = None,
+        stability_conn_id: str = DEFAULT_CONNECTION_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.organization = organization
+        self.stability_conn_id = stability_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
+        """Read the balance and return it for XCom."""
+        with permanent_errors_fail_at_once(), StabilityHook(self.stability_conn_id) as hook:
+            available = hook.get_balance(self.organization).credits
+            organization = self.organization or hook.client.settings.organization
+        self.log.info("%s in %s", describe_credits(available), organization or "the default organization")
+        return {"credits": available, "organization": organization}
+
+
+class BalanceBranchOperator(BaseBranchOperator):
+    """Go one way if there are enough credits now, another if not. To wait for credits, use ``BalanceSensor``.
+
+    :param min_credits: the credits that are enough: a finite number of 0 or more, or a template that renders
+        to one.
+    :param follow_task_ids_if_true: task id, task group id, or a list of them, to follow if there are enough.
+    :param follow_task_ids_if_false: the same if there are not.
+    :param organization: whose credits. None: the connection's organization, else the account's default.
+    :param stability_conn_id: the connection, of type ``stability``.
+    :raises AirflowFailException: for errors that no retry mends, such as a wrong key.
+    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up: not knowing
+        the balance is no reason to take either way.
+    """
+
+    template_fields: Sequence[str] = ("min_credits", "organization", "stability_conn_id")
+    ui_color = "#ece8f8"
+    operator_extra_links = (BillingLink(),)
+
+    def __init__(
+        self,
+        *,
+        min_credits: float | str,
+        follow_task_ids_if_true: str | Iterable[str],
+        follow_task_ids_if_false: str | Iterable[str],
+        organization: str | None = None,
+        stability_conn_id: str = DEFAULT_CONNECTION_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_literal_min_credits(min_credits)
+        self.min_credits = min_credits
+        self.follow_task_ids_if_true = follow_task_ids_if_true
+        self.follow_task_ids_if_false = follow_task_ids_if_false
+        self.organization = organization
+        self.stability_conn_id = stability_conn_id
+
+    def choose_branch(self, context: Context) -> str | Iterable[str]:  # noqa: ARG002  # Airflow's signature
+        """Return the tasks to follow."""
+        with permanent_errors_fail_at_once():
+            needed = parse_min_credits(self.min_credits)
+            with StabilityHook(self.stability_conn_id) as hook:
+                available = hook.get_balance(self.organization).credits
+        enough = is_enough(available, needed)
+        chosen = self.follow_task_ids_if_true if enough else self.follow_task_ids_if_false
+        self.log.info("%s: following %s", describe(available, needed), chosen)
+        return chosen

@@ -1,0 +1,70 @@
+"""Keeps secrets out of text that other people wrote: error bodies, exceptions of lower layers."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Scrubber"]
+
+_MASK: Final = "***"
+_FRAGMENT: Final = 8
+"""Characters of a key in a row that count as a leak: services like to echo a part of what they refuse."""
+
+
+class Scrubber:
+    """Replaces secrets, their usual encodings and longer fragments of them in text.
+
+    :param secrets: the values that must not be shown; empty ones are passed over.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        plain = {each for each in secrets if each}
+        encoded = {form for each in plain for form in _encodings(each)}
+        # Longest first, so that a value which holds another is masked whole.
+        self._whole = tuple(sorted(plain | encoded, key=len, reverse=True))
+        self._plain = tuple(plain)
+
+    def __call__(self, text: str) -> str:
+        """Return ``text`` without any of the secrets."""
+        for value in self._whole:
+            text = text.replace(value, _MASK)
+        for value in self._plain:
+            text = _without_fragments(text, value)
+        return text
+
+
+def _encodings(value: str) -> Iterable[str]:
+    yield quote(value, safe="")
+    yield quote_plus(value)
+    raw = value.encode()
+    # Base64 of a longer text shows the value at one of three offsets; drop what depends on the neighbours.
+    for offset in range(3):
+        text = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
+        inner = text[(0, 2, 3)[offset] : len(text) - (1 if (offset + len(raw)) % 3 else 0)]
+        if len(inner) >= _FRAGMENT:
+            yield inner
+            yield inner.replace("+", "-").replace("/", "_")
+
+
+def _without_fragments(text: str, secret: str) -> str:
+    """Mask every run of at least ``_FRAGMENT`` characters of ``text`` that stands in ``secret``."""
+    if len(secret) < _FRAGMENT:
+        return text
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        end = start + _FRAGMENT
+        if end <= len(text) and text[start:end] in secret:
+            while end < len(text) and text[start : end + 1] in secret:
+                end += 1
+            pieces.append(_MASK)
+            start = end
+        else:
+            pieces.append(text[start])
+            start += 1
+    return "".join(pieces)

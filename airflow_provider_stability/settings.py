@@ -1,0 +1,277 @@
+"""What a ``stability`` connection means: its raw fields, checked once, as frozen settings.
+
+Knows neither Airflow nor HTTP. Every error names the connection and the field, says what is allowed, and
+repeats the value only where it cannot be secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
+from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["API_VERSIONS", "Settings", "check_organization"]
+
+API_VERSIONS: Final = ("v1", "v1alpha")
+
+_MOST_CHARACTERS: Final = 256
+_LONGEST_TIMEOUT: Final = 3600.0
+_MOST_RETRIES: Final = 10
+_TRUE: Final = frozenset({"true", "yes", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "off", "0"})
+# What may stand in a header value without changing the request: no control characters, so no line breaks.
+_HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]+")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A usable connection.
+
+    :param api_key: without a ``Bearer`` prefix. Not in the repr, as the proxy is not: it may hold a password.
+    :param base_url: scheme, host, port and path prefix, without a trailing slash.
+    :param timeout: seconds for a whole call.
+    :param max_retries: repetitions of a call after a transient error.
+    :param verify: whether TLS certificates are checked, or the path of those to trust.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    organization: str | None = None
+    client_id: str | None = None
+    client_version: str | None = None
+    api_version: str = "v1"
+    timeout: float = 30.0
+    max_retries: int = 3
+    verify: bool | str = True
+    proxy: str | None = field(default=None, repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that may never be shown."""
+        if self.proxy is None:
+            return (self.api_key,)
+        parts = urlsplit(self.proxy)
+        return tuple(each for each in (self.api_key, self.proxy, parts.password) if each)
+
+    @classmethod
+    def parse(
+        cls,
+        connection_id: str,
+        *,
+        password: str | None,
+        host: str | None = None,
+        port: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Settings:
+        """Return the settings that the fields of a connection stand for.
+
+        :raises StabilityConfigurationError: naming the connection, the field and what is allowed.
+        """
+        fields = _Fields(connection_id, extra or {})
+        fields.refuse_misspelled()
+        return cls(
+            api_key=_api_key(fields, password),
+            base_url=_base_url(fields, host, port, allow_http=fields.boolean("allow_http")),
+            organization=fields.text("organization", _TOKEN),
+            client_id=fields.text("client_id", _HEADER_TEXT),
+            client_version=fields.text("client_version", _HEADER_TEXT),
+            api_version=_api_version(fields),
+            timeout=fields.number("timeout", most=_LONGEST_TIMEOUT, above_zero=True),
+            max_retries=int(fields.number("max_retries", most=_MOST_RETRIES, whole=True)),
+            verify=_verify(fields),
+            proxy=_proxy(fields),
+        )
+
+
+def check_organization(organization: object) -> str | None:
+    """Return a task's ``organization`` ready for a header; None means the connection's.
+
+    An empty text is refused: a template that rendered to nothing would silently gate on somebody else's
+    credits.
+
+    :raises StabilityParameterError: for anything that is no organization id.
+    """
+    if organization is None:
+        return None
+    text = organization.strip() if isinstance(organization, str) else ""
+    if not _TOKEN.fullmatch(text) or len(text) > _MOST_CHARACTERS:
+        raise StabilityParameterError(
+            f"organization is {organization!r}; allowed is {EXTRA_FIELDS['organization'].allowed}, "
+            "or None for the connection's"
+        )
+    return text
+
+
+class _Fields:
+    """The extra of one connection, read field by field with errors that all look alike."""
+
+    def __init__(self, connection_id: str, extra: Mapping[str, Any]) -> None:
+        self._connection_id = connection_id
+        self._extra = extra
+
+    def error(self, name: str, problem: str, allowed: str) -> StabilityConfigurationError:
+        return StabilityConfigurationError(
+            f"connection {self._connection_id!r}: {name} {problem}; allowed is {allowed}"
+        )
+
+    def extra_error(self, name: str, value: object) -> StabilityConfigurationError:
+        return self.error(f"extra field {name!r}", f"is {value!r}", EXTRA_FIELDS[name].allowed)
+
+    def refuse_misspelled(self) -> None:
+        """Refuse near misses of our fields. Other people's fields in the extra are none of our business."""
+        for name in sorted(set(self._extra) - set(EXTRA_FIELDS)):
+            if close := difflib.get_close_matches(name.lower(), EXTRA_FIELDS, n=1, cutoff=0.8):
+                raise self.error(
+                    f"extra field {name!r}", "is unknown", f"{close[0]!r}, if that is what is meant"
+                )
+
+    def value(self, name: str) -> Any:
+        """Return the value, None where it is absent or empty: forms send empty fields as empty strings."""
+        value = self._extra.get(name)
+        value = value.strip() if isinstance(value, str) else value
+        return None if value == "" else value
+
+    def text(self, name: str, pattern: re.Pattern[str]) -> str | None:
+        value = self.value(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > _MOST_CHARACTERS:
+            raise self.extra_error(name, value)
+        return value
+
+    def number(self, name: str, *, most: float, above_zero: bool = False, whole: bool = False) -> float:
+        value = self.value(name)
+        if value is None:
+            value = EXTRA_FIELDS[name].default
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        too_small = number <= 0 if above_zero else number < 0
+        if not math.isfinite(number) or too_small or number > most or (whole and number != int(number)):
+            raise self.extra_error(name, value)
+        return number
+
+    def boolean(self, name: str) -> bool:
+        value = self.value(name)
+        if value is None:
+            return False
+        truth = _truth(value)
+        if truth is None:
+            raise self.extra_error(name, value)
+        return truth
+
+
+def _truth(value: object) -> bool | None:
+    """Return what a boolean, or a word for one, means; None where it is neither."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def _api_key(fields: _Fields, password: str | None) -> str:
+    # People paste what their curl command had; "Bearer" is then the API version's to add or leave out.
+    key = re.sub(r"^bearer(\s+|$)", "", (password or "").strip(), flags=re.IGNORECASE)
+    if not key:
+        raise fields.error("password", "is empty", "the API key of a Stability AI account")
+    if not _TOKEN.fullmatch(key):
+        raise fields.error(
+            "password", "holds a space or an unprintable character", "an API key, printable ASCII"
+        )
+    return key
+
+
+def _api_version(fields: _Fields) -> str:
+    value = fields.value("api_version") or EXTRA_FIELDS["api_version"].default
+    if value not in API_VERSIONS:
+        raise fields.extra_error("api_version", value)
+    return str(value)
+
+
+def _verify(fields: _Fields) -> bool | str:
+    value = fields.value("verify")
+    truth = True if value is None else _truth(value)
+    if truth is not None:
+        return truth
+    if not isinstance(value, str) or "\0" in value or not Path(value).exists():
+        raise fields.extra_error("verify", value)
+    return value
+
+
+def _proxy(fields: _Fields) -> str | None:
+    value = fields.value("proxy")
+    if value is None:
+        return None
+    parts = _split(value) if isinstance(value, str) and _TOKEN.fullmatch(value) else None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        # The value is not repeated: a proxy URL may hold a password.
+        raise fields.error("extra field 'proxy'", "is not one", EXTRA_FIELDS["proxy"].allowed)
+    return str(value)
+
+
+def _base_url(fields: _Fields, host: str | None, port: int | None, *, allow_http: bool) -> str:
+    text = (host or "").strip() or DEFAULT_BASE_URL
+    allowed = f"a base URL such as {DEFAULT_BASE_URL}, with or without https:// and a port"
+    parts = _split(text if "://" in text else f"https://{text}")
+    if parts is None or parts.username is not None or parts.password is not None:
+        # Not repeated: what cannot be read may hold a key that was put into the wrong field.
+        raise fields.error("host", "cannot be read as a URL without user and password", allowed)
+    name = parts.hostname or ""
+    known_scheme = parts.scheme in {"http", "https"}
+    if not known_scheme or not _is_host(name) or parts.query or parts.fragment or not _is_path(parts.path):
+        raise fields.error("host", f"is {text!r}", allowed)
+    # Airflow 3.3.2's form sends port 0 for an empty one.
+    if port and parts.port and port != parts.port:
+        raise fields.error("host", f"has port {parts.port}, and the port field has {port}", "one of the two")
+    if parts.scheme == "http" and not allow_http and not _is_loopback(name):
+        raise fields.error(
+            "host",
+            f"is {text!r}: the key would travel in clear",
+            "https://, a loopback address, or the extra field 'allow_http' set to true",
+        )
+    number = parts.port or port
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}{f':{number}' if number else ''}{parts.path.rstrip('/')}"
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # reading it is what checks that it is a number up to 65535
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_host(name: str) -> bool:
+    return bool(_HOST_NAME.fullmatch(name)) or _address(name) is not None
+
+
+def _is_path(path: str) -> bool:
+    return path in {"", "/"} or bool(re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path))
+
+
+def _is_loopback(name: str) -> bool:
+    address = _address(name)
+    return name.rstrip(".").lower() == "localhost" if address is None else address.is_loopback
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
