@@ -1,0 +1,244 @@
+"""The sockets: connections and their threads, requests off the wire, answers and faults onto it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import threading
+import time
+from dataclasses import replace
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_stability.simulator import api, control
+from airflow_provider_stability.simulator.answers import Answer, error
+from airflow_provider_stability.simulator.recorded import Headers, RecordedRequest
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from airflow_provider_stability.simulator.fault import Fault
+    from airflow_provider_stability.simulator.state import State
+
+LARGEST_BODY = 1 << 24
+"""Bytes of a request body that are read; far beyond any request of this API."""
+
+_NO_BODY = (204, 304)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_POLL = 0.02  # seconds between two looks of the accept loop at whether to end: what a stop takes at most
+_PATIENCE = 10.0  # seconds to wait for a thread that was told to end; reached only if one is broken
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one ``State`` from a thread of its own, until ``stop()``.
+
+    :param address: IP address to bind to, loopback.
+    :param port: 0 for any free one.
+    :param ssl_context: server side context; None for plain HTTP.
+    :param on_answer: called with each request once its answer is decided, before it is sent; in its thread.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        state: State,
+        address: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+        on_answer: Callable[[RecordedRequest], None] | None,
+    ) -> None:
+        self.state = state
+        self.on_answer = on_answer
+        self.stopping = threading.Event()
+        self._ssl_context = ssl_context
+        self._lock = threading.Lock()
+        # Touched by the accepting thread alone, and by stop() once that one is gone.
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._to_reset: set[socket.socket] = set()
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, port), _Handler)
+        self._accepting = threading.Thread(
+            target=self.serve_forever, args=(_POLL,), name="stability-simulator", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to accept connections; they queue up before already."""
+        self._accepting.start()
+
+    def stop(self) -> None:
+        """Close the listening socket and each connection, and wait for their threads to be gone."""
+        self.stopping.set()
+        self.shutdown()
+        self._accepting.join(_PATIENCE)
+        self.server_close()
+        for connection in self._open.values():
+            # The plain socket's own method: that of a TLS socket pulls the TLS state away from under the
+            # thread that reads from it.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in self._open:
+            thread.join(_PATIENCE)
+
+    def reset_on_close(self, connection: socket.socket) -> None:
+        """Have a connection end in a TCP reset once its handler is done."""
+        with self._lock:
+            self._to_reset.add(connection)
+
+    def server_bind(self) -> None:
+        """Bind without the look-up of the own host name that HTTPServer does, which can take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; the TLS handshake is left to its thread, lest one client hold up all."""
+        connection, client = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._ssl_context is not None:
+            connection = self._ssl_context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, client
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection a thread that ``stop()`` can find; the base class keeps no daemon threads.
+
+        Threads are forgotten here, not by themselves: one on its last steps has to be waited for as well.
+        """
+        self._open = {thread: each for thread, each in self._open.items() if thread.is_alive()}
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), daemon=True
+        )
+        thread.start()
+        self._open[thread] = request
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, with a FIN or, if so wanted, with a reset."""
+        with self._lock:
+            reset = request in self._to_reset
+            self._to_reset.discard(request)
+        if reset:
+            # Lingering for zero seconds makes a close a reset; the base class would send a FIN ahead of it.
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print the traceback of a mistake of ours; a client that went away is none."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Serves the requests of one connection, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def handle(self) -> None:
+        if self.server._ssl_context is not None:  # noqa: SLF001 - the two classes are one unit
+            self.connection.do_handshake()
+        super().handle()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Print nothing: requests are reported through ``on_answer``."""
+
+    def _serve(self) -> None:
+        body = self._body()
+        if body is None:
+            return
+        server, state = self.server, self.server.state
+        headers = Headers(self.headers.items())
+        request = RecordedRequest(
+            method=self.command,
+            path=self.path.partition("?")[0],
+            headers=headers,
+            organization=headers.get("Organization") or None,
+            at=time.time(),
+            body=body,
+        )
+        if request.path.startswith(control.PREFIX):
+            self._send(request, control.answer(state, request), None)
+            return
+        arrival = state.arrive(request, api.shown_key(request))
+        fault = arrival.fault
+        if fault is not None and fault.delay and server.stopping.wait(fault.delay):
+            self.close_connection = True
+        elif fault is not None and fault.reset:
+            self.close_connection = True
+            server.reset_on_close(self.connection)
+            self._report(request, 0)
+        else:
+            answer = api.answer(state, request, arrival)
+            state.answered(arrival.ticket, answer.status)
+            self._send(request, answer, fault)
+
+    # Any method is served: which are allowed is for the API to say, with an error of its own shape.
+    do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _serve  # noqa: N815 - http.server's
+
+    def _body(self) -> bytes | None:
+        """Read the body; None once a request whose body cannot be read was refused."""
+        if "Transfer-Encoding" in self.headers:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
+            return None
+        length = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit()):
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length must be a whole number")
+            return None
+        if len(length) > len(str(LARGEST_BODY)) or int(length) > LARGEST_BODY:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {LARGEST_BODY} bytes")
+            return None
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):  # the client went away in the midst of it
+            self.close_connection = True
+            return None
+        return body
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self.close_connection = True  # where the next request would begin is unknown
+        self.wfile.write(self._bytes(error(api.version_of(self.path), status, message), None))
+
+    def _send(self, request: RecordedRequest, answer: Answer, fault: Fault | None) -> None:
+        data = self._bytes(answer, fault)
+        self._report(request, answer.status)
+        if fault is None or not fault.drip:
+            self.wfile.write(data)
+            return
+        for index in range(len(data)):
+            self.wfile.write(data[index : index + 1])
+            if self.server.stopping.wait(fault.drip):
+                self.close_connection = True
+                return
+
+    def _report(self, request: RecordedRequest, status: int) -> None:
+        if self.server.on_answer is not None:
+            self.server.on_answer(replace(request, status=status))
+
+    def _bytes(self, answer: Answer, fault: Fault | None) -> bytes:
+        """Return head and body in one piece: two writes would cost a second packet and a slower client."""
+        body = b"" if answer.status in _NO_BODY else answer.body
+        framing = {"Content-Length": str(len(body)), "Date": self.date_time_string()}
+        headers = framing | {"Content-Type": answer.content_type}
+        names = {name.lower(): name for name in headers}
+        for name, value in answer.headers.items():
+            headers[names.setdefault(name.lower(), name)] = value
+            # Whoever sets these wants a broken or a last answer: no further one could follow it.
+            if name.lower() in ("content-length", "transfer-encoding", "connection"):
+                self.close_connection = True
+        if fault is not None and fault.cut_body:
+            self.close_connection = True
+            body = body[: len(body) // 2]
+        if self.close_connection:
+            headers.setdefault(names.get("connection", "Connection"), "close")
+        if self.command == "HEAD":
+            body = b""
+        lines = [f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -1,0 +1,59 @@
+"""Runs DAGs on a real Airflow of either end of the range, and reads from its database what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+if AIRFLOW_V_3_0_PLUS:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.models.xcom import XComModel
+else:
+    from airflow.models import DagBag, XCom as XComModel
+
+__all__ = ["AIRFLOW_V_3_0_PLUS", "Run", "load_dag", "run_dag"]
+
+
+class Run:
+    """What a DAG run came to.
+
+    :param dag_run: as ``dag.test`` returns it.
+    """
+
+    def __init__(self, dag_run: Any) -> None:
+        self.dag_run = dag_run
+        self.state = str(getattr(dag_run.state, "value", dag_run.state))
+        self.states = {
+            (ti.task_id if ti.map_index < 0 else (ti.task_id, ti.map_index)): str(ti.state)
+            for ti in dag_run.get_task_instances()
+        }
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return the value that a task pushed; fails where it pushed none."""
+        found = self.xcoms(task_id, key)
+        assert map_index in found, f"{task_id} pushed no {key}: {found}"
+        return found[map_index]
+
+    def xcoms(self, task_id: str, key: str = "return_value") -> dict[int, Any]:
+        """Return what a task pushed, by map index."""
+        from airflow.utils.session import create_session  # noqa: PLC0415  # Airflow must be configured by then
+
+        found = {"run_id": self.dag_run.run_id, "dag_ids": self.dag_run.dag_id, "task_ids": task_id, "key": key}
+        with create_session() as session:
+            if not AIRFLOW_V_3_0_PLUS:  # where a row's value is already deserialized
+                return {row.map_index: row.value for row in XComModel.get_many(**found, session=session)}
+            rows = session.scalars(XComModel.get_many(**found))
+            return {row.map_index: XComModel.deserialize_value(row) for row in rows}
+
+
+def load_dag(dag_id: str) -> Any:
+    """Return a DAG of the tests' DAG folder, parsed as Airflow parses it."""
+    bag = DagBag()
+    assert not bag.import_errors
+    return bag.dags[dag_id]
+
+
+def run_dag(dag_id: str) -> Run:
+    """Run a DAG to its end in this process, as ``airflow dags test`` does."""
+    return Run(load_dag(dag_id).test())

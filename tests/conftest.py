@@ -1,0 +1,60 @@
+"""One Airflow for the whole test run: its own home, its own database, nothing of the machine's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+_HOME = Path(tempfile.mkdtemp(prefix="stability-tests-"))
+
+# Before anything imports Airflow, which reads all this once.
+for _name in [each for each in os.environ if each.startswith(("AIRFLOW_", "STABILITY_"))]:
+    del os.environ[_name]
+for _name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    os.environ.pop(_name, None)
+for _name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "AIRFLOW_HOME": str(_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(_HOME / "dags"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "NO_PROXY": "127.0.0.1,localhost,::1",
+}
+# From Airflow 3.1 on a DAG that is run has to be in a DAG folder; there is one, so all go there.
+for _folder in (HERE / "dags", HERE.parent / "example_dags"):
+    shutil.copytree(_folder, _HOME / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> Path:
+    """Return Airflow's home, with a migrated database in it."""
+    from airflow.utils.db import initdb  # noqa: PLC0415  # after the environment is set
+
+    initdb()
+    return _HOME
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

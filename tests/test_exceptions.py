@@ -1,0 +1,210 @@
+"""The error tree: as it is drawn, as it is, and what of an error survives a copy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_stability import exceptions
+from airflow_provider_stability.exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditsError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    StabilityConfigurationError,
+    StabilityConnectionError,
+    StabilityError,
+    StabilityParameterError,
+    StabilityResponseError,
+    StabilityStatusError,
+    StabilityTimeoutError,
+    status_error_class,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OWN_CLASSES = {
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+INSTANCES = [
+    StabilityError("plain"),
+    StabilityConfigurationError("connection 'c': host is wrong"),
+    StabilityParameterError("min_credits is 'x'"),
+    StabilityConnectionError("refused"),
+    StabilityConnectionError("not trusted", transient=False),
+    StabilityTimeoutError("late"),
+    StabilityResponseError("no JSON"),
+    StabilityStatusError("in general", status_code=418),
+    *(
+        kind(
+            "in words",
+            status_code=status,
+            name="short",
+            detail="long",
+            error_id="id-1",
+            retry_after=12.5,
+        )
+        for status, kind in {400: BadRequestError, 500: ServerError, **OWN_CLASSES}.items()
+    ),
+]
+COPIES: list[Callable[[StabilityError], StabilityError]] = [
+    copy.copy,
+    copy.deepcopy,
+    *(
+        lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))  # noqa: S301  # our own
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ),
+]
+
+
+def tree(kind: type[StabilityError], depth: int = 0) -> Iterator[tuple[int, type[StabilityError]]]:
+    """Yield the classes of the tree with their depths, each followed by what is below it."""
+    yield depth, kind
+    for each in kind.__subclasses__():
+        yield from tree(each, depth + 1)
+
+
+def drawn() -> list[tuple[int, str, str | None]]:
+    """Return depth, name and what is said of transience of each line of the module's drawing."""
+    assert exceptions.__doc__ is not None
+    lines = re.findall(
+        r"^    ([|` -]*)(\w+Error)\b(?:.*?\s(transient|permanent)\b)?.*$", exceptions.__doc__, re.MULTILINE
+    )
+    return [(len(indent) // 4, name, said or None) for indent, name, said in lines]
+
+
+def make(kind: type[StabilityError]) -> StabilityError:
+    if issubclass(kind, StabilityStatusError):
+        return kind("x", status_code=400)
+    return kind("x")
+
+
+ALL = [kind for _, kind in tree(StabilityError)]
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    def parents(nodes: list[tuple[int, str]]) -> dict[str, str | None]:
+        path: list[str] = []
+        found: dict[str, str | None] = {}
+        for depth, name in nodes:
+            del path[depth:]
+            found[name] = path[-1] if path else None
+            path.append(name)
+        return found
+
+    real = parents([(depth, kind.__name__) for depth, kind in tree(StabilityError)])
+    assert len(real) == len(ALL) == 14
+    assert parents([(depth, name) for depth, name, _ in drawn()]) == real
+
+
+def test_what_the_drawing_says_of_transience_is_so() -> None:
+    said = {name: word for _, name, word in drawn() if word is not None}
+    assert said == {
+        kind.__name__: "transient" if make(kind).transient else "permanent"
+        for kind in ALL
+        if kind not in {StabilityError, StabilityStatusError}
+    }
+
+
+def test_every_class_of_the_tree_can_be_imported_by_name() -> None:
+    assert {kind.__name__ for kind in ALL} <= set(exceptions.__all__)
+    assert all(hasattr(exceptions, name) for name in exceptions.__all__)
+
+
+def test_no_class_is_one_that_airflow_treats_specially() -> None:
+    for kind in ALL:
+        assert not [base for base in kind.__mro__ if base.__module__.startswith("airflow.")]
+
+
+def test_a_parameter_error_can_be_caught_as_a_value_error() -> None:
+    assert issubclass(StabilityParameterError, ValueError)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_class_advises_in_a_sentence(kind: type[StabilityError]) -> None:
+    assert re.fullmatch(r"[A-Z][^\n]{8,150}\.", kind.advice)
+
+
+def test_every_class_that_can_be_raised_has_an_advice_of_its_own() -> None:
+    concrete = [kind for kind in ALL if kind not in {StabilityError, StabilityStatusError}]
+    assert [kind for kind in concrete if "advice" not in vars(kind)] == []
+
+
+@pytest.mark.parametrize("duplicate", COPIES)
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda error: type(error).__name__)
+def test_a_copy_and_a_pickle_keep_everything(
+    error: StabilityError, duplicate: Callable[[StabilityError], StabilityError]
+) -> None:
+    again = duplicate(error)
+    assert again is not error
+    assert type(again) is type(error)
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+    assert (again.transient, again.pause) == (error.transient, error.pause)
+
+
+def test_the_instances_that_are_copied_are_of_every_class() -> None:
+    assert {type(each) for each in INSTANCES} == set(ALL)
+
+
+def test_a_note_survives_pickling() -> None:
+    error = ServerError("x", status_code=500)
+    error.add_note("seen at night")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    assert again.__notes__ == ["seen at night"]
+
+
+def test_each_status_has_the_class_of_the_drawing() -> None:
+    expected = dict.fromkeys(range(400, 500), BadRequestError) | dict.fromkeys(range(500, 600), ServerError)
+    assert {status: status_error_class(status) for status in range(400, 600)} == expected | OWN_CLASSES
+
+
+def test_of_all_statuses_429_and_those_from_500_on_are_transient() -> None:
+    transient = {status for status in range(400, 600) if status_error_class(status).transient}
+    assert transient == {429, *range(500, 600)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry_after", "pause"),
+    [
+        (RateLimitError, None, 60.0),
+        (RateLimitError, 0.0, 0.0),
+        (RateLimitError, 7.5, 7.5),
+        (ServerError, None, 0.0),
+        (ServerError, 12.0, 12.0),
+        (AuthenticationError, None, 0.0),
+    ],
+)
+def test_the_pause_is_what_the_service_asked_for_and_a_minute_after_a_silent_429(
+    kind: type[StabilityStatusError], retry_after: float | None, pause: float
+) -> None:
+    assert kind("x", status_code=400, retry_after=retry_after).pause == pause
+
+
+@pytest.mark.parametrize(
+    "error", [each for each in INSTANCES if not isinstance(each, StabilityStatusError)], ids=repr
+)
+def test_an_error_without_a_status_asks_for_no_pause(error: StabilityError) -> None:
+    assert error.pause == 0
+
+
+def test_a_status_error_that_was_told_nothing_more_knows_nothing_more() -> None:
+    error = StabilityStatusError("x", status_code=418)
+    assert vars(error) == {
+        "status_code": 418,
+        "name": None,
+        "message": None,
+        "error_id": None,
+        "retry_after": None,
+    }
