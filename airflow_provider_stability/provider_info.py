@@ -58,7 +58,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     field.name: {
                         "label": field.label,
-                        "description": [field.help],
+                        "description": field.help,
                         "schema": field.json_schema,
                     }
                     for field in EXTRA_FIELDS.values()

@@ -21,7 +21,7 @@ from airflow_provider_stability.exceptions import StabilityConfigurationError, S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["API_VERSIONS", "Settings", "check_organization"]
+__all__ = ["API_VERSIONS", "Settings", "check_max_retries", "check_organization"]
 
 API_VERSIONS: Final = ("v1", "v1alpha")
 
@@ -113,6 +113,18 @@ def check_organization(organization: object) -> str | None:
             "or None for the connection's"
         )
     return text
+
+
+def check_max_retries(value: object) -> None:
+    """Refuse a hook's ``max_retries`` that is neither None nor what the connection's may be.
+
+    :raises StabilityParameterError: naming the value and what is allowed.
+    """
+    if value is None or (type(value) is int and 0 <= value <= _MOST_RETRIES):
+        return
+    raise StabilityParameterError(
+        f"max_retries is {value!r}; allowed is {EXTRA_FIELDS['max_retries'].allowed}, or None for the connection's"
+    )
 
 
 class _Fields:

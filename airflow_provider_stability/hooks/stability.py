@@ -21,7 +21,7 @@ from airflow_provider_stability.connection_fields import (
 )
 from airflow_provider_stability.credits import describe_credits
 from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityError
-from airflow_provider_stability.settings import Settings
+from airflow_provider_stability.settings import Settings, check_max_retries
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,6 +90,7 @@ class StabilityHook(BaseHook):
     ) -> None:
         super().__init__()
         self.stability_conn_id = stability_conn_id
+        check_max_retries(max_retries)
         self._max_retries = max_retries
         self._client: StabilityClient | None = None
 
