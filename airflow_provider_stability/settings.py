@@ -123,7 +123,8 @@ def check_max_retries(value: object) -> None:
     if value is None or (type(value) is int and 0 <= value <= _MOST_RETRIES):
         return
     raise StabilityParameterError(
-        f"max_retries is {value!r}; allowed is {EXTRA_FIELDS['max_retries'].allowed}, or None for the connection's"
+        f"max_retries is {value!r}; allowed is {EXTRA_FIELDS['max_retries'].allowed}, "
+        "or None for the connection's"
     )
 
 

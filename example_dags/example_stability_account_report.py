@@ -19,7 +19,9 @@ with DAG("example_stability_account_report", start_date=datetime(2025, 1, 1), sc
         """Return the ids to ask for, one mapped task each."""
         return [organization["id"] for organization in account["organizations"]]
 
-    balances = BalanceOperator.partial(task_id="balance").expand(organization=organization_ids(account.output))
+    balances = BalanceOperator.partial(task_id="balance").expand(
+        organization=organization_ids(account.output)
+    )
 
     @task
     def report(account: dict[str, Any], balances: list[dict[str, Any]]) -> list[str]:

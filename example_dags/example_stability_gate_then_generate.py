@@ -10,7 +10,9 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.sensors.balance import BalanceSensor
 
-with DAG("example_stability_gate_then_generate", start_date=datetime(2025, 1, 1), schedule=None, catchup=False):
+with DAG(
+    "example_stability_gate_then_generate", start_date=datetime(2025, 1, 1), schedule=None, catchup=False
+):
     gate = BalanceSensor(
         task_id="enough_credits",
         min_credits=10,

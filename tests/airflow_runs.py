@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-if AIRFLOW_V_3_0_PLUS:
-    from airflow.dag_processing.dagbag import DagBag
-    from airflow.models.xcom import XComModel
-else:
-    from airflow.models import DagBag, XCom as XComModel
+DagBag: Any = import_module(
+    "airflow.dag_processing.dagbag" if AIRFLOW_V_3_0_PLUS else "airflow.models"
+).DagBag
+_xcom: Any = import_module("airflow.models.xcom")
+XComModel: Any = _xcom.XComModel if AIRFLOW_V_3_0_PLUS else _xcom.XCom
 
 __all__ = ["AIRFLOW_V_3_0_PLUS", "Run", "load_dag", "run_dag"]
 
@@ -39,7 +40,12 @@ class Run:
         """Return what a task pushed, by map index."""
         from airflow.utils.session import create_session  # noqa: PLC0415  # Airflow must be configured by then
 
-        found = {"run_id": self.dag_run.run_id, "dag_ids": self.dag_run.dag_id, "task_ids": task_id, "key": key}
+        found = {
+            "run_id": self.dag_run.run_id,
+            "dag_ids": self.dag_run.dag_id,
+            "task_ids": task_id,
+            "key": key,
+        }
         with create_session() as session:
             if not AIRFLOW_V_3_0_PLUS:  # where a row's value is already deserialized
                 return {row.map_index: row.value for row in XComModel.get_many(**found, session=session)}

@@ -1,7 +1,7 @@
 """Runs a DAG as ``dag.test`` does, but each task in a process of its own, as executors do.
 
-``python forked_run.py DAG_ID`` prints, as its last line, what came of it as JSON. The environment must lead to a
-migrated database.
+``python forked_run.py DAG_ID`` prints, as its last line, what came of it as JSON. The environment must lead
+to a migrated database.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
 from typing import Any
 
 from airflow import settings
 from airflow_runs import AIRFLOW_V_3_0_PLUS, Run, load_dag
 
-if AIRFLOW_V_3_0_PLUS:
-    from airflow.sdk.definitions import dag as runner
-else:
-    from airflow.models import dag as runner
-
+runner: Any = import_module("airflow.sdk.definitions.dag" if AIRFLOW_V_3_0_PLUS else "airflow.models.dag")
 _run_task = runner._run_task
 processes: list[int] = []
 
@@ -27,6 +24,7 @@ processes: list[int] = []
 def run_in_a_process(**kwargs: Any) -> None:
     """Take the place of Airflow's own function, and call it in a child."""
     # No connection to the database may be open on both sides of a fork.
+    assert settings.engine is not None
     settings.engine.dispose()
     child = os.fork()
     if child == 0:

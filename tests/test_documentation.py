@@ -23,7 +23,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def table(heading: str) -> dict[str, list[str]]:
     """Return the first table under a heading, by its first column."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    lines = [line for line in section.splitlines() if line[:1] == "|"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): [cell.strip("`") for cell in row[1:]] for row in rows[2:]}
 
 
@@ -66,10 +67,8 @@ def test_the_json_of_the_environment_variable_is_a_usable_connection() -> None:
 
 
 def test_the_first_block_is_a_dag_that_airflow_takes(tmp_path: Path) -> None:
-    (tmp_path / "readme.py").write_text(
-        blocks("python")[0] + "\nassert [t.task_id for t in gate.downstream_list] == ['render']\nprint('parsed')\n",
-        encoding="utf-8",
-    )
+    checks = "assert [t.task_id for t in gate.downstream_list] == ['render']\nprint('parsed')\n"
+    (tmp_path / "readme.py").write_text(f"{blocks('python')[0]}\n{checks}", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, tmp_path / "readme.py"], capture_output=True, text=True, check=True, timeout=120
     )

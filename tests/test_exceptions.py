@@ -1,15 +1,24 @@
-"""The error tree: as it is drawn, as it is, and what of an error survives a copy."""
+"""The error tree: as it is drawn, as it is, what of it survives a copy, and what is turned into it."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import re
-from typing import TYPE_CHECKING
+import socket
+import ssl
+import traceback
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
+import urllib3
+from requests.adapters import BaseAdapter
 
 from airflow_provider_stability import exceptions
+from airflow_provider_stability.client import StabilityClient
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -27,10 +36,12 @@ from airflow_provider_stability.exceptions import (
     StabilityTimeoutError,
     status_error_class,
 )
+from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+KEY = "sk-canary-7HqZw9PLkmXt"
 OWN_CLASSES = {
     401: AuthenticationError,
     402: InsufficientCreditsError,
@@ -208,3 +219,57 @@ def test_a_status_error_that_was_told_nothing_more_knows_nothing_more() -> None:
         "error_id": None,
         "retry_after": None,
     }
+
+
+def subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    yield kind
+    for each in kind.__subclasses__():
+        if each.__module__.startswith(("requests.", "urllib3.")):
+            yield from subclasses(each)
+
+
+def build(kind: type[Exception]) -> Exception:
+    """Make an exception whose constructor may want nearly anything, with a text that no one may see."""
+    text = f"Bearer {KEY}"
+    special: dict[type[Exception], tuple[object, ...]] = {
+        requests.JSONDecodeError: (text, text, 0),
+        urllib3.exceptions.IncompleteRead: (1, 2),
+        urllib3.exceptions.InvalidChunkLength: (
+            SimpleNamespace(tell=lambda: 1, length_remaining=2),
+            text.encode(),
+        ),
+        UnicodeDecodeError: ("idna", text.encode(), 0, 1, text),
+    }
+    for args in (special.get(kind, (text,)), (None, text), (None, "/", text), (text, None, OSError(text))):
+        with contextlib.suppress(TypeError, AttributeError):
+            return kind(*args)
+    raise AssertionError(f"{kind} cannot be made; add what it wants")
+
+
+ROOTS = (requests.RequestException, urllib3.exceptions.HTTPError)
+LOWER = sorted({each for root in ROOTS for each in subclasses(root)}, key=str)
+LOWER += [OSError, ConnectionResetError, TimeoutError, socket.gaierror, ssl.SSLError, UnicodeDecodeError]
+
+
+class Raising(BaseAdapter):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def send(self, *_: Any, **__: Any) -> requests.Response:
+        raise self.error
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+@pytest.mark.parametrize("kind", LOWER, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_every_exception_of_the_layers_below_becomes_one_of_the_tree(kind: type[Exception]) -> None:
+    client = StabilityClient(Settings(KEY, base_url="https://api.example"), max_retries=0)
+    client.session.mount("https://", Raising(build(kind)))
+    with contextlib.closing(client), pytest.raises(StabilityError) as caught:
+        client.get_balance()
+    late = (requests.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
+    assert (type(caught.value) is StabilityTimeoutError) is issubclass(kind, late)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert KEY not in "".join([*traceback.format_exception(caught.value), repr(vars(caught.value))])

@@ -102,7 +102,7 @@ def test_the_hooks_max_retries_wins_over_the_connections(
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", 11])
 def test_a_max_retries_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(
-        StabilityParameterError, match="max_retries is .*allowed is a whole number from 0 to 10"
+        StabilityParameterError, match=r"max_retries is .*allowed is a whole number from 0 to 10"
     ):
         StabilityHook(max_retries=value)
 
@@ -135,7 +135,7 @@ def test_an_extra_that_is_no_json_object_is_refused_rather_than_lost(
 def test_a_missing_connection_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_MINE", raising=False)
     with pytest.raises(
-        StabilityConfigurationError, match="connection 'mine' is not defined.*AIRFLOW_CONN_MINE"
+        StabilityConfigurationError, match=r"connection 'mine' is not defined.*AIRFLOW_CONN_MINE"
     ):
         StabilityHook("mine").get_balance()
 
@@ -143,7 +143,10 @@ def test_a_missing_connection_is_named_with_what_to_do(monkeypatch: pytest.Monke
 def test_the_connection_test_says_who_where_and_how_many_credits(account: Simulator) -> None:
     assert StabilityHook().test_connection() == (
         True,
-        "Connected as ada@example.com (user-1234), organization Organization default (org-default): 12.5 credits",
+        (
+            "Connected as ada@example.com (user-1234), "
+            "organization Organization default (org-default): 12.5 credits"
+        ),
     )
     assert account.count() == 2
 

@@ -14,21 +14,26 @@ from airflow_provider_stability.operators.balance import BalanceBranchOperator, 
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-OPERATORS = {
-    "account": lambda **kwargs: AccountOperator(task_id="account", **kwargs),
-    "balance": lambda **kwargs: BalanceOperator(task_id="balance", **kwargs),
-    "branch": lambda **kwargs: BalanceBranchOperator(
-        **{
-            "task_id": "branch",
-            "min_credits": 40,
-            "follow_task_ids_if_true": "go",
-            "follow_task_ids_if_false": "stay",
-        }
-        | kwargs
-    ),
-}
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+
+def account_operator(**kwargs: Any) -> AccountOperator:
+    return AccountOperator(task_id="account", **kwargs)
+
+
+def balance_operator(**kwargs: Any) -> BalanceOperator:
+    return BalanceOperator(task_id="balance", **kwargs)
+
+
+def branch_operator(**kwargs: Any) -> BalanceBranchOperator:
+    given: dict[str, Any] = {"min_credits": 40}
+    given |= {"follow_task_ids_if_true": "go", "follow_task_ids_if_false": "stay"}
+    return BalanceBranchOperator(task_id="branch", **(given | kwargs))
+
+
+EVERY_OPERATOR = pytest.mark.parametrize("make", [account_operator, balance_operator, branch_operator])
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_account_is_all_that_the_service_sends_as_plain_values(account: Simulator) -> None:
-    assert OPERATORS["account"]().execute({}) == {
+    assert account_operator().execute({}) == {
         "id": "user-1234",
         "email": "ada@example.com",
         "profile_picture": "https://api.stability.ai/example.png",
@@ -60,14 +65,14 @@ def test_the_account_is_all_that_the_service_sends_as_plain_values(account: Simu
 
 
 def test_only_the_fields_that_are_named_are_pushed(account: Simulator) -> None:
-    assert OPERATORS["account"](fields=["id"]).execute({}) == {"id": "user-1234"}
+    assert account_operator(fields=["id"]).execute({}) == {"id": "user-1234"}
 
 
 def test_a_named_field_that_the_service_left_out_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with Simulator(profile_picture=None) as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
-        assert OPERATORS["account"](fields=["profile_picture"]).execute({}) == {"profile_picture": None}
-        assert "profile_picture" not in OPERATORS["account"]().execute({})
+        assert account_operator(fields=["profile_picture"]).execute({}) == {"profile_picture": None}
+        assert "profile_picture" not in account_operator().execute({})
 
 
 @pytest.mark.parametrize("fields", [["id", "e-mail"], "id", [], ["Email"]])
@@ -77,22 +82,24 @@ def test_fields_that_an_account_does_not_have_fail_at_once_with_those_it_has(
     with pytest.raises(
         AirflowFailException, match=r"fields is .*allowed is .*email, id, organizations"
     ) as failure:
-        OPERATORS["account"](fields=fields).execute({})
+        account_operator(fields=fields).execute({})
     assert isinstance(failure.value.__cause__, StabilityParameterError)
 
 
 def test_one_line_says_what_was_found_and_it_names_no_email(
     account: Simulator, lines: pytest.LogCaptureFixture
 ) -> None:
-    OPERATORS["account"]().execute({})
-    OPERATORS["balance"]().execute({})
-    OPERATORS["branch"]().choose_branch({})
+    account_operator().execute({})
+    balance_operator().execute({})
+    branch_operator().choose_branch({})
 
     found = [record.getMessage() for record in lines.records if record.name == "operator"]
     found = [line for line in found if "outside" not in line]  # Airflow's word on calling execute by hand
     assert found == [
-        "Account user-1234: 2 organization(s), default org-default; "
-        "fields to XCom: id, email, organizations, profile_picture",
+        (
+            "Account user-1234: 2 organization(s), default org-default; "
+            "fields to XCom: id, email, organizations, profile_picture"
+        ),
         "12.5 credits in the default organization",
         "12.5 credits, need 40, short 27.5: following stay",
     ]
@@ -116,47 +123,47 @@ def test_the_balance_is_that_of_the_argument_else_the_connections_organization(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection(organization=connections))
 
-    assert OPERATORS["balance"](organization=argument).execute({}) == expected
+    assert balance_operator(organization=argument).execute({}) == expected
     assert isinstance(expected["credits"], float)
 
 
 @pytest.mark.parametrize(("needed", "way"), [(12.5, "go"), ("12.5", "go"), (12.51, "stay"), (0, "go")])
 def test_the_branch_goes_by_the_credits_there_are_now(account: Simulator, needed: Any, way: str) -> None:
-    assert OPERATORS["branch"](min_credits=needed).choose_branch({}) == way
+    assert branch_operator(min_credits=needed).choose_branch({}) == way
 
 
 @pytest.mark.parametrize("needed", [-1, "many", None, True])
 def test_a_branch_refuses_a_threshold_that_is_seen_to_be_wrong(needed: Any) -> None:
     with pytest.raises(StabilityParameterError, match="min_credits is"):
-        OPERATORS["branch"](min_credits=needed)
+        branch_operator(min_credits=needed)
 
 
 def test_a_branch_whose_template_renders_to_no_threshold_fails_at_once(account: Simulator) -> None:
-    operator = OPERATORS["branch"](min_credits="{{ params.n }}")
+    operator = branch_operator(min_credits="{{ params.n }}")
     operator.min_credits = "many"
     with pytest.raises(AirflowFailException, match="min_credits is 'many'"):
         operator.choose_branch({})
     assert account.count() == 0
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@EVERY_OPERATOR
 @pytest.mark.parametrize("status", [401, 403, 404, 400])
 def test_an_error_that_no_retry_mends_fails_the_task_at_once(
-    account: Simulator, name: str, status: int
+    account: Simulator, make: Callable[[], BaseOperator], status: int
 ) -> None:
     account.fail(status=status, times=None)
     with pytest.raises(AirflowFailException, match=str(status)):
-        OPERATORS[name]().execute({})
+        make().execute({})
     assert account.count() == 1
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@EVERY_OPERATOR
 def test_a_passing_error_is_repeated_and_then_left_to_the_tasks_retries(
-    account: Simulator, monkeypatch: pytest.MonkeyPatch, mocker: Any, name: str
+    account: Simulator, monkeypatch: pytest.MonkeyPatch, mocker: Any, make: Callable[[], BaseOperator]
 ) -> None:
     mocker.patch("time.sleep")
     monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection(max_retries=2))
     account.fail(status=503, times=None)
     with pytest.raises(ServerError):
-        OPERATORS[name]().execute({})
+        make().execute({})
     assert account.count() == 3

@@ -49,7 +49,9 @@ def run_forked(dag_id: str) -> Outcome:
     log = done.stdout + done.stderr
     assert done.returncode == 0, log
     result = json.loads(done.stdout.splitlines()[-1])
-    return Outcome(result["states"]["gate"], result["processes"], result["xcom"].get("0", result["xcom"].get("-1")), log)
+    return Outcome(
+        result["states"]["gate"], result["processes"], result["xcom"].get("0", result["xcom"].get("-1")), log
+    )
 
 
 def after(account: Simulator, requests: int, then: Callable[[], object]) -> threading.Thread:
@@ -150,13 +152,17 @@ def test_the_key_is_in_no_log_line(account: Simulator) -> None:
 
 
 @pytest.mark.parametrize(("dag_id", "state"), [("gate_soft", "skipped"), ("gate_retries", "failed")])
-def test_a_timeout_fails_without_retries_and_skips_under_soft_fail(account: Simulator, dag_id: str, state: str) -> None:
+def test_a_timeout_fails_without_retries_and_skips_under_soft_fail(
+    account: Simulator, dag_id: str, state: str
+) -> None:
     assert run_dag(dag_id).states == {"gate": state}
     assert account.count() >= 2
 
 
 @pytest.mark.parametrize("dag_id", ["gate_soft", "gate_retries", "gate_reschedule"])
-def test_a_wrong_key_fails_with_one_request_whatever_retries_and_soft_fail_say(account: Simulator, dag_id: str) -> None:
+def test_a_wrong_key_fails_with_one_request_whatever_retries_and_soft_fail_say(
+    account: Simulator, dag_id: str
+) -> None:
     account.rotate_key("sk-another")
 
     assert run_dag(dag_id).states == {"gate": "failed"}

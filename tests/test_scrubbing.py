@@ -1,21 +1,30 @@
-"""No form of a secret that a service may echo gets through, and nothing else is lost."""
+"""No form of a secret that a service or a proxy echoes is shown, and nothing else is lost."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
+import socket
+import threading
+import traceback
 from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.exceptions import StabilityError
 from airflow_provider_stability.scrubbing import Scrubber
+from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEY = "sk-canary/7Hq+Zw9=PLkm&Xt4~Rv"
+PASSWORD = "hunter2@canary"
+BASIC = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
 PLAIN_KEY = "sk-canary7HqZw9PLkmXt4Rv"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -110,3 +119,115 @@ def test_many_fragments_in_a_long_text_are_all_masked() -> None:
 
 def test_the_scrubber_does_not_show_what_it_hides() -> None:
     assert leaks(repr(Scrubber([KEY])), KEY) == []
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@contextlib.contextmanager
+def one_answer(head: str, body: str = "") -> Iterator[str]:
+    """Answer one request, and yield host and port to send it to."""
+    text = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listening.accept()[0] as connection:
+            connection.settimeout(30)
+            connection.recv(65536)
+            connection.sendall(text.encode("latin-1"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
+
+
+def failure(url: str, *, proxy: str | None = None) -> str:
+    """Return all that is to be seen of the error of a call, down every chain."""
+    client = StabilityClient(Settings(KEY, base_url=url, timeout=20, proxy=proxy), max_retries=0)
+    with contextlib.closing(client), pytest.raises(StabilityError) as caught:
+        client.get_balance()
+    shown = []
+    error: BaseException | None = caught.value
+    while error is not None:
+        shown += [str(error), repr(error), repr(error.args), repr(vars(error))]
+        shown += traceback.format_exception(error, chain=True)
+        error = error.__cause__ or error.__context__
+    return "\n".join(shown)
+
+
+def all_leaks(text: str) -> list[str]:
+    """Return what pieces of the secrets, plain, URL-encoded or in base64, stand in ``text``."""
+    forms = [KEY, quote(KEY, safe=""), base64.b64encode(KEY.encode()).decode()[:-4]]
+    forms += [base64.b64encode(f"Bearer {KEY}".encode()).decode()[12:-4], BASIC[8:-4]]
+    return [piece for secret in (*forms, PASSWORD, quote(PASSWORD, safe="")) for piece in leaks(text, secret)]
+
+
+ECHOES = [
+    *(KEY, f"Bearer {KEY}", quote(KEY, safe=""), f"{KEY[:10]}...{KEY[-9:]}", "y" * 290 + KEY),
+    *(base64.b64encode(f"{before}{KEY}".encode()).decode() for before in ("", "Bearer ", "u:")),
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES, ids=lambda echo: echo[:16])
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        *(
+            ("401 Unauthorized", f'{{"{field}": "bad %s"}}')
+            for field in ("id", "name", "message", "key", "%s")
+        ),
+        *(("200 OK", body) for body in ('{"credits": "%s"}', '{"%s": 1}', "<p>%s</p>", '"%s"', "[%s]")),
+        *((head, "") for head in ("401 bad %s", "302 Found\r\nLocation: http://%s/", "500 \r\n%s: 1", "%s")),
+        ("200 OK\r\nContent-Type: %s", "{}"),
+    ],
+)
+def test_a_key_that_an_answer_echoes_is_shown_nowhere(head: str, body: str, echo: str) -> None:
+    with one_answer(head.replace("%s", echo), body.replace("%s", echo)) as address:
+        shown = failure(f"http://{address}")
+    assert "GET /v1/user/balance" in shown
+    assert all_leaks(shown) == []
+
+
+def failure_through(proxy: str, url: str, place: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    if place == "connection":
+        return failure(url, proxy=proxy)
+    monkeypatch.setenv(f"{url.partition(':')[0]}_proxy", proxy)
+    return failure(url)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("place", ["connection", "environment"])
+@pytest.mark.parametrize("echo", [PASSWORD, quote(PASSWORD, safe=""), f"Basic {BASIC}"])
+def test_a_proxy_password_that_the_proxy_echoes_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, echo: str, place: str, scheme: str
+) -> None:
+    with one_answer(f"407 not {echo}", f'{{"message": "not {echo}"}}') as address:
+        proxy = f"http://ada:{quote(PASSWORD, safe='')}@{address}"
+        shown = failure_through(proxy, f"{scheme}://api.example", place, monkeypatch)
+    assert "407" in shown
+    assert all_leaks(shown) == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("place", ["connection", "environment"])
+@pytest.mark.parametrize("address", ["127.0.0.1:{closed}", "nonexistent.invalid:3128", "127.0.0.1:99999"])
+def test_the_password_of_a_proxy_that_cannot_be_reached_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, address: str, place: str, scheme: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        closed = listening.getsockname()[1]
+    proxy = f"http://ada:{quote(PASSWORD, safe='')}@{address.format(closed=closed)}"
+    assert all_leaks(failure_through(proxy, f"{scheme}://api.example", place, monkeypatch)) == []
+
+
+def test_where_a_call_went_stays_readable_beside_a_proxy() -> None:
+    assert "http://api.example" in failure("http://api.example", proxy="http://api.example.invalid:3128")

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    PokeReturnValue,
 )
 
 from airflow_provider_stability.exceptions import (
@@ -51,7 +52,8 @@ def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 
 def gate(**kwargs: Any) -> BalanceSensor:
-    return BalanceSensor(**{"task_id": "gate", "min_credits": 40, "poke_interval": 0.05, "timeout": 60} | kwargs)
+    given: dict[str, Any] = {"min_credits": 40, "poke_interval": 0.05, "timeout": 60}
+    return BalanceSensor(task_id="gate", **(given | kwargs))
 
 
 def when(account: Simulator, requests: int, then: Callable[[], object]) -> threading.Thread:
@@ -124,7 +126,9 @@ def test_a_negative_balance_is_simply_not_enough(account: Simulator, lines: list
     ],
     ids=str,
 )
-def test_a_passing_error_never_ends_a_wait(account: Simulator, lines: list[str], fault: dict[str, Any]) -> None:
+def test_a_passing_error_never_ends_a_wait(
+    account: Simulator, lines: list[str], fault: dict[str, Any]
+) -> None:
     account.set_credits(50)
     account.fail(times=3, **fault)
 
@@ -155,7 +159,9 @@ def test_a_service_that_is_down_is_waited_for(account: Simulator, mocker: Any) -
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-@pytest.mark.parametrize(("status", "words"), [(401, "unauthorized"), (403, "permission_denied"), (404, "not_found")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "unauthorized"), (403, "permission_denied"), (404, "not_found")]
+)
 @pytest.mark.parametrize("first", [0, 2], ids=["at once", "in the middle"])
 def test_an_error_that_waiting_cannot_mend_fails_the_task_without_retries_or_skip(
     account: Simulator, status: int, words: str, first: int, *, soft_fail: bool
@@ -189,7 +195,8 @@ def test_a_key_that_is_rotated_while_the_gate_waits_is_taken_up(
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection())
         account.top_up(100)
 
-    # The second request hangs while the key changes, so that no poke falls between the service and the connection.
+    # The second request hangs while the key changes, so that no poke falls between the service and the
+    # connection.
     account.fail(body=b'{"credits": 1}')
     account.fail(delay=30)
     thread = when(account, 2, rotate)
@@ -242,7 +249,9 @@ def test_no_request_comes_before_retry_after_has_passed(account: Simulator, head
     assert second.at - first.at >= seconds * 0.99
 
 
-def test_a_429_that_names_no_time_is_given_60_seconds(account: Simulator, mocker: Any, lines: list[str]) -> None:
+def test_a_429_that_names_no_time_is_given_60_seconds(
+    account: Simulator, mocker: Any, lines: list[str]
+) -> None:
     # A clock that only sleeping moves; a minute of the real one is more than a test should take.
     start = time.time()
     clock = {"past": 0.0}
@@ -270,9 +279,13 @@ def test_a_pause_that_outlasts_the_wait_ends_it_on_time_and_without_a_request(ac
     assert account.count() == 1
 
 
-@pytest.mark.parametrize("value", [-1, -0.5, float("nan"), float("inf"), True, None, [], "forty", "", "1_0", "nan", "-1"])
+@pytest.mark.parametrize(
+    "value", [-1, -0.5, float("nan"), float("inf"), True, None, [], "forty", "", "1_0", "nan", "-1"]
+)
 def test_a_threshold_that_is_seen_to_be_wrong_is_refused_when_the_dag_is_parsed(value: Any) -> None:
-    with pytest.raises(StabilityParameterError, match="min_credits is .*allowed is a finite number of 0 or more"):
+    with pytest.raises(
+        StabilityParameterError, match=r"min_credits is .*allowed is a finite number of 0 or more"
+    ):
         gate(min_credits=value)
 
 
@@ -283,14 +296,16 @@ def test_a_template_that_renders_to_no_threshold_fails_at_once_and_asks_nothing(
     sensor = gate(min_credits="{{ params.needed }}", soft_fail=True)
     sensor.min_credits = rendered  # what Airflow puts there before it executes the task
 
-    with pytest.raises(AirflowFailException, match=f"min_credits is '{rendered}'; allowed is"):
+    with pytest.raises(AirflowFailException, match=rf"min_credits is '{rendered}'; allowed is"):
         sensor.execute({})
     assert account.count() == 0
 
 
 @pytest.mark.parametrize("organization", ["", "  ", "org\r\nX: 1", "org b", 7])
-def test_an_organization_that_is_none_fails_at_once_and_asks_nothing(account: Simulator, organization: Any) -> None:
-    with pytest.raises(AirflowFailException, match="organization is .*allowed is"):
+def test_an_organization_that_is_none_fails_at_once_and_asks_nothing(
+    account: Simulator, organization: Any
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"organization is .*allowed is"):
         gate(organization=organization).execute({})
     assert account.count() == 0
 
@@ -318,7 +333,9 @@ def test_a_poke_by_itself_works_as_in_a_users_unit_test(account: Simulator) -> N
 
     assert not sensor.poke({})
     account.top_up(100)
-    assert sensor.poke({}).xcom_value == 112.5
+    opened = sensor.poke({})
+    assert isinstance(opened, PokeReturnValue)
+    assert opened.xcom_value == 112.5
     account.fail(status=401)
     with pytest.raises(AuthenticationError):
         sensor.poke({})

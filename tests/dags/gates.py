@@ -14,7 +14,8 @@ from airflow_provider_stability.sensors.balance import BalanceSensor
 
 def _gate(name: str, **kwargs: Any) -> None:
     with DAG(f"gate_{name}", start_date=datetime(2025, 1, 1), schedule=None, params={"needed": "40"}):
-        BalanceSensor(**{"task_id": "gate", "min_credits": 40, "poke_interval": 0.2, "timeout": 120} | kwargs)
+        given: dict[str, Any] = {"min_credits": 40, "poke_interval": 0.2, "timeout": 120} | kwargs
+        BalanceSensor(task_id="gate", **given)
 
 
 _gate("poke")
