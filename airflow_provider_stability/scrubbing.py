@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Scrubber"]
+__all__ = ["Scrubber", "secrets_of_proxy"]
 
 _MASK: Final = "***"
 _FRAGMENT: Final = 8
 """Characters of a key in a row that count as a leak: services like to echo a part of what they refuse."""
+
+
+def secrets_of_proxy(url: str) -> list[str]:
+    """Return what must not be shown of a proxy's URL: its password, as written, as sent, as a Basic token."""
+    userinfo = url.rpartition("://")[2].rpartition("@")[0]
+    user, _, password = userinfo.partition(":")
+    if not password:
+        return []
+    basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return [password, unquote(password), basic]
 
 
 class Scrubber:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
+import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
 from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
+from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ API_VERSIONS: Final = ("v1", "v1alpha")
 _MOST_CHARACTERS: Final = 256
 _LONGEST_TIMEOUT: Final = 3600.0
 _MOST_RETRIES: Final = 10
+_LAST_PORT: Final = 65535
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 # What may stand in a header value without changing the request: no control characters, so no line breaks.
@@ -61,10 +63,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that may never be shown."""
-        if self.proxy is None:
-            return (self.api_key,)
-        parts = urlsplit(self.proxy)
-        return tuple(each for each in (self.api_key, self.proxy, parts.password) if each)
+        return (self.api_key, *secrets_of_proxy(self.proxy or ""))
 
     @classmethod
     def parse(
@@ -80,10 +79,11 @@ class Settings:
 
         :raises StabilityConfigurationError: naming the connection, the field and what is allowed.
         """
-        fields = _Fields(connection_id, extra or {})
+        key = _without_bearer(password)
+        fields = _Fields(connection_id, extra or {}, Scrubber([key]))
         fields.refuse_misspelled()
         return cls(
-            api_key=_api_key(fields, password),
+            api_key=_api_key(fields, key),
             base_url=_base_url(fields, host, port, allow_http=fields.boolean("allow_http")),
             organization=fields.text("organization", _TOKEN),
             client_id=fields.text("client_id", _HEADER_TEXT),
@@ -131,13 +131,15 @@ def check_max_retries(value: object) -> None:
 class _Fields:
     """The extra of one connection, read field by field with errors that all look alike."""
 
-    def __init__(self, connection_id: str, extra: Mapping[str, Any]) -> None:
+    def __init__(self, connection_id: str, extra: Mapping[str, Any], scrub: Scrubber) -> None:
         self._connection_id = connection_id
         self._extra = extra
+        self._scrub = scrub
 
     def error(self, name: str, problem: str, allowed: str) -> StabilityConfigurationError:
         return StabilityConfigurationError(
-            f"connection {self._connection_id!r}: {name} {problem}; allowed is {allowed}"
+            # Scrubbed: people do put the key into a second field.
+            f"connection {self._connection_id!r}: {name} {self._scrub(problem)}; allowed is {allowed}"
         )
 
     def extra_error(self, name: str, value: object) -> StabilityConfigurationError:
@@ -170,7 +172,7 @@ class _Fields:
         if value is None:
             value = EXTRA_FIELDS[name].default
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
+            number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         too_small = number <= 0 if above_zero else number < 0
@@ -196,9 +198,12 @@ def _truth(value: object) -> bool | None:
     return True if word in _TRUE else False if word in _FALSE else None
 
 
-def _api_key(fields: _Fields, password: str | None) -> str:
+def _without_bearer(password: str | None) -> str:
     # People paste what their curl command had; "Bearer" is then the API version's to add or leave out.
-    key = re.sub(r"^bearer(\s+|$)", "", (password or "").strip(), flags=re.IGNORECASE)
+    return re.sub(r"^bearer(\s+|$)", "", (password or "").strip(), flags=re.IGNORECASE)
+
+
+def _api_key(fields: _Fields, key: str) -> str:
     if not key:
         raise fields.error("password", "is empty", "the API key of a Stability AI account")
     if not _TOKEN.fullmatch(key):
@@ -209,7 +214,8 @@ def _api_key(fields: _Fields, password: str | None) -> str:
 
 
 def _api_version(fields: _Fields) -> str:
-    value = fields.value("api_version") or EXTRA_FIELDS["api_version"].default
+    value = fields.value("api_version")
+    value = EXTRA_FIELDS["api_version"].default if value is None else value
     if value not in API_VERSIONS:
         raise fields.extra_error("api_version", value)
     return str(value)
@@ -220,7 +226,7 @@ def _verify(fields: _Fields) -> bool | str:
     truth = True if value is None else _truth(value)
     if truth is not None:
         return truth
-    if not isinstance(value, str) or "\0" in value or not Path(value).exists():
+    if not isinstance(value, str) or not os.path.exists(value):  # noqa: PTH110  # Path.exists raises on odd names
         raise fields.extra_error("verify", value)
     return value
 
@@ -247,6 +253,8 @@ def _base_url(fields: _Fields, host: str | None, port: int | None, *, allow_http
     known_scheme = parts.scheme in {"http", "https"}
     if not known_scheme or not _is_host(name) or parts.query or parts.fragment or not _is_path(parts.path):
         raise fields.error("host", f"is {text!r}", allowed)
+    if port is not None and not 0 <= port <= _LAST_PORT:
+        raise fields.error("port", f"is {port}", f"a number from 1 to {_LAST_PORT}, or none")
     # Airflow 3.3.2's form sends port 0 for an empty one.
     if port and parts.port and port != parts.port:
         raise fields.error("host", f"has port {parts.port}, and the port field has {port}", "one of the two")

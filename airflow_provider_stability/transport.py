@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_stability import __version__
@@ -28,7 +28,7 @@ from airflow_provider_stability import __version__
 if TYPE_CHECKING:
     import socket
 
-    from urllib3 import PoolManager, ProxyManager
+    from urllib3 import PoolManager
 
     from airflow_provider_stability.settings import Settings
 
@@ -65,7 +65,7 @@ class StabilitySession(requests.Session):
         self.headers.update(scope_headers(settings))
         # Not a header of the session: it would go everywhere. An auth also keeps a ~/.netrc from replacing
         # the key.
-        self.auth = _KeyForOrigin(settings)
+        self.auth = self._key = _KeyForOrigin(settings)
         self.verify = settings.verify
         if settings.proxy is not None:
             self.proxies.update({"http": settings.proxy, "https": settings.proxy})
@@ -82,12 +82,35 @@ class StabilitySession(requests.Session):
         cert: Any,
     ) -> Any:
         """Let the connection's ``verify`` and ``proxy`` win over the environment's, where it has some."""
-        merged: dict[str, Any] = dict(super().merge_environment_settings(url, proxies, stream, verify, cert))
+        merged: dict[str, Any] = dict(
+            super().merge_environment_settings(
+                # A copy: requests writes the environment's proxies into what it is given.
+                url,
+                dict(proxies or {}),
+                stream,
+                verify,
+                cert,
+            )
+        )
         if verify is None and self.verify is not True:
             merged["verify"] = self.verify
         if self.proxies:
             merged["proxies"] = {**merged["proxies"], **self.proxies, **(proxies or {})}
         return merged
+
+    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
+        """Leave a redirect that is not followed unread, where requests would read its whole body."""
+        if not kwargs.get("yield_requests"):
+            yield from super().resolve_redirects(*args, **kwargs)
+
+    def rebuild_auth(
+        self,
+        prepared_request: requests.PreparedRequest,
+        response: requests.Response,  # noqa: ARG002  # the signature of requests
+    ) -> None:
+        """Decide anew at each redirect that a caller wants followed; requests would ask ~/.netrc."""
+        prepared_request.headers.pop("Authorization", None)
+        self._key(prepared_request)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send with the connection's time limit where the caller names none."""
@@ -127,7 +150,8 @@ class _LimitedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
         manager: ProxyManager = super().proxy_manager_for(proxy, **kwargs)
-        _limit_reads(manager)
+        if type(manager) is ProxyManager:  # a SOCKS proxy's has connections of its own
+            _limit_reads(manager)
         return manager
 
 

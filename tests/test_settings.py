@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
@@ -317,9 +318,10 @@ def test_the_settings_show_neither_the_key_nor_the_proxy() -> None:
         assert secret not in str(settings)
 
 
-@pytest.mark.parametrize(("proxy", "secrets"), [(None, {KEY}), (PROXY, {KEY, PROXY, PROXY_PASSWORD})])
-def test_the_secrets_are_the_key_and_all_of_the_proxy(proxy: str | None, secrets: set[str]) -> None:
-    assert set(extra(proxy=proxy).secrets) == secrets
+def test_the_secrets_are_the_key_and_the_proxys_password_in_each_form_it_is_sent() -> None:
+    assert extra().secrets == (KEY,)
+    token = base64.b64encode(f"ada:{PROXY_PASSWORD}".encode()).decode()
+    assert set(extra(proxy=PROXY).secrets) == {KEY, PROXY_PASSWORD, token}
 
 
 def test_a_proxy_password_is_a_secret_also_as_it_reads_without_its_percent_signs() -> None:

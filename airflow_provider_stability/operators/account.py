@@ -8,8 +8,8 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.failing import permanent_errors_fail_at_once
 from airflow_provider_stability.hooks.stability import StabilityHook
+from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

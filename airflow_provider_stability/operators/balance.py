@@ -14,9 +14,9 @@ from airflow_provider_stability.credits import (
     is_enough,
     parse_min_credits,
 )
-from airflow_provider_stability.failing import permanent_errors_fail_at_once
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BillingLink
+from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -25,10 +25,10 @@ from airflow_provider_stability.credits import (
     parse_min_credits,
 )
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.failing import permanent_errors_fail_at_once
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BILLING_URL, BillingLink
 from airflow_provider_stability.settings import check_organization
+from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 from airflow_provider_stability.waiting import Wait, current_wait, waiting
 
 if TYPE_CHECKING:
