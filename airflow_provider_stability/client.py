@@ -18,7 +18,7 @@ from airflow_provider_stability.exceptions import StabilityError, StabilityParam
 from airflow_provider_stability.failures import TRANSPORT_ERRORS, Failures, TooLargeError
 from airflow_provider_stability.models import Account, Balance
 from airflow_provider_stability.settings import check_organization
-from airflow_provider_stability.transport import StabilitySession, scope_headers
+from airflow_provider_stability.transport import SCOPE_HEADERS, StabilitySession, scope_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """A repeated POST could pay twice for one image."""
 
 _FIRST_FAILURE: Final = 300
-_NO_SCOPE: Final = {"Organization": None, "Stability-Client-ID": None, "Stability-Client-Version": None}
+_NO_SCOPE: Final = dict.fromkeys(SCOPE_HEADERS)
 """The account is the key's, whatever the organization: the specification gives that path no such headers."""
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
@@ -151,7 +151,7 @@ class StabilityClient:
             # As requests.Session.request does, in two steps: what fails in the first is the caller's to mend.
             request = self.session.prepare_request(requests.Request(method, url, **kwargs))
             environment = self.session.merge_environment_settings(request.url, stream=True, **wire)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (requests.RequestException, ValueError, TypeError, AttributeError) as error:
             failure = self._failures.of_arguments(call, error)
         else:
             try:

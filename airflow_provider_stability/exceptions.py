@@ -3,7 +3,7 @@
 ::
 
     StabilityError
-    |-- StabilityConfigurationError   the connection is unusable                permanent
+    |-- StabilityConfigurationError   the connection is unusable                permanent (mostly)
     |-- StabilityParameterError       a task's parameter is unusable            permanent (a ValueError)
     |-- StabilityConnectionError      refused, DNS, reset, cut body, TLS        transient (mostly)
     |   `-- StabilityTimeoutError     no complete answer in time                transient
@@ -81,9 +81,16 @@ def _rebuild(cls: type[StabilityError], args: tuple[Any, ...], state: dict[str, 
 
 
 class StabilityConfigurationError(StabilityError):
-    """The Airflow connection is missing, or a field of it cannot be used; the message names the field."""
+    """The Airflow connection is missing, or a field of it cannot be used; the message names the field.
+
+    :param transient: True only where Airflow failed to read the connection, and may not at the next look.
+    """
 
     advice = "Mend the connection: the message names the field and what is allowed."
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class StabilityParameterError(StabilityError, ValueError):

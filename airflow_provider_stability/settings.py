@@ -7,17 +7,16 @@ repeats the value only where it cannot be secret.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
 from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
 from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
+from airflow_provider_stability.urls import is_host, is_loopback, is_url_path, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +34,6 @@ _FALSE: Final = frozenset({"false", "no", "off", "0"})
 # What may stand in a header value without changing the request: no control characters, so no line breaks.
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
-_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,14 @@ class Settings:
     max_retries: int = 3
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)
+    allow_http: bool = False
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy may come between: a key in clear is for this machine only."""
+        parts = split_url(self.base_url)
+        is_plain = parts is not None and parts.scheme == "http" and is_loopback(parts.hostname or "")
+        return is_plain and not self.allow_http
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -73,6 +79,7 @@ class Settings:
         password: str | None,
         host: str | None = None,
         port: int | None = None,
+        schema: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Settings:
         """Return the settings that the fields of a connection stand for.
@@ -82,9 +89,13 @@ class Settings:
         key = _without_bearer(password)
         fields = _Fields(connection_id, extra or {}, Scrubber([key]))
         fields.refuse_misspelled()
-        return cls(
+        if schema:
+            # A connection written as a URI has its path there.
+            raise fields.error("schema", f"is {schema!r}", "nothing; https:// and a path belong into host")
+        allow_http = fields.boolean("allow_http")
+        settings = cls(
             api_key=_api_key(fields, key),
-            base_url=_base_url(fields, host, port, allow_http=fields.boolean("allow_http")),
+            base_url=_base_url(fields, host, port, allow_http=allow_http),
             organization=fields.text("organization", _TOKEN),
             client_id=fields.text("client_id", _HEADER_TEXT),
             client_version=fields.text("client_version", _HEADER_TEXT),
@@ -93,24 +104,35 @@ class Settings:
             max_retries=int(fields.number("max_retries", most=_MOST_RETRIES, whole=True)),
             verify=_verify(fields),
             proxy=_proxy(fields),
+            allow_http=allow_http,
         )
+        if settings.is_direct and settings.proxy is not None:
+            raise fields.error(
+                "extra field 'proxy'",
+                f"would get the key in clear, as host is {settings.base_url!r}",
+                "a proxy for an https:// host, or with the extra field 'allow_http' set to true",
+            )
+        return settings
 
 
-def check_organization(organization: object) -> str | None:
+def check_organization(organization: object, *, is_given: bool = False) -> str | None:
     """Return a task's ``organization`` ready for a header; None means the connection's.
 
-    An empty text is refused: a template that rendered to nothing would silently gate on somebody else's
-    credits.
+    What rendered or resolved to nothing is refused: it would silently gate on somebody else's credits.
 
+    :param organization: the value as it is when the task runs.
+    :param is_given: whether the DAG names one, so that None can only be what became of it.
     :raises StabilityParameterError: for anything that is no organization id.
     """
-    if organization is None:
+    if organization is None and not is_given:
         return None
     text = organization.strip() if isinstance(organization, str) else ""
-    if not _TOKEN.fullmatch(text) or len(text) > _MOST_CHARACTERS:
+    # A template without native types renders None to this text.
+    if not _TOKEN.fullmatch(text) or len(text) > _MOST_CHARACTERS or text == "None":
+        became = "is" if organization is not None else "was given, and became"
         raise StabilityParameterError(
-            f"organization is {organization!r}; allowed is {EXTRA_FIELDS['organization'].allowed}, "
-            "or None for the connection's"
+            f"organization {became} {organization!r}; allowed is {EXTRA_FIELDS['organization'].allowed}, "
+            "or None in the DAG for the connection's"
         )
     return text
 
@@ -235,7 +257,7 @@ def _proxy(fields: _Fields) -> str | None:
     value = fields.value("proxy")
     if value is None:
         return None
-    parts = _split(value) if isinstance(value, str) and _TOKEN.fullmatch(value) else None
+    parts = split_url(value) if isinstance(value, str) and _TOKEN.fullmatch(value) else None
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         # The value is not repeated: a proxy URL may hold a password.
         raise fields.error("extra field 'proxy'", "is not one", EXTRA_FIELDS["proxy"].allowed)
@@ -245,20 +267,20 @@ def _proxy(fields: _Fields) -> str | None:
 def _base_url(fields: _Fields, host: str | None, port: int | None, *, allow_http: bool) -> str:
     text = (host or "").strip() or DEFAULT_BASE_URL
     allowed = f"a base URL such as {DEFAULT_BASE_URL}, with or without https:// and a port"
-    parts = _split(text if "://" in text else f"https://{text}")
+    parts = split_url(text if "://" in text else f"https://{text}")
     if parts is None or parts.username is not None or parts.password is not None:
         # Not repeated: what cannot be read may hold a key that was put into the wrong field.
         raise fields.error("host", "cannot be read as a URL without user and password", allowed)
     name = parts.hostname or ""
     known_scheme = parts.scheme in {"http", "https"}
-    if not known_scheme or not _is_host(name) or parts.query or parts.fragment or not _is_path(parts.path):
+    if not known_scheme or not is_host(name) or parts.query or parts.fragment or not is_url_path(parts.path):
         raise fields.error("host", f"is {text!r}", allowed)
     if port is not None and not 0 <= port <= _LAST_PORT:
         raise fields.error("port", f"is {port}", f"a number from 1 to {_LAST_PORT}, or none")
     # Airflow 3.3.2's form sends port 0 for an empty one.
     if port and parts.port and port != parts.port:
         raise fields.error("host", f"has port {parts.port}, and the port field has {port}", "one of the two")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(name):
+    if parts.scheme == "http" and not allow_http and not is_loopback(name):
         raise fields.error(
             "host",
             f"is {text!r}: the key would travel in clear",
@@ -267,32 +289,3 @@ def _base_url(fields: _Fields, host: str | None, port: int | None, *, allow_http
     number = parts.port or port
     shown = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{shown}{f':{number}' if number else ''}{parts.path.rstrip('/')}"
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  # reading it is what checks that it is a number up to 65535
-    except ValueError:
-        return None
-    return parts
-
-
-def _is_host(name: str) -> bool:
-    return bool(_HOST_NAME.fullmatch(name)) or _address(name) is not None
-
-
-def _is_path(path: str) -> bool:
-    return path in {"", "/"} or bool(re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path))
-
-
-def _is_loopback(name: str) -> bool:
-    address = _address(name)
-    return name.rstrip(".").lower() == "localhost" if address is None else address.is_loopback
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_stability.settings import Settings
 
-__all__ = ["StabilitySession", "scope_headers"]
+__all__ = ["SCOPE_HEADERS", "StabilitySession", "scope_headers"]
 
 _USER_AGENT = f"airflow-provider-stability/{__version__}"
+SCOPE_HEADERS = ("Organization", "Stability-Client-ID", "Stability-Client-Version")
 _BARE_KEY_VERSIONS = frozenset({"v1alpha"})
 
 
@@ -43,11 +44,10 @@ def scope_headers(settings: Settings, organization: str | None = None) -> dict[s
 
     :param organization: instead of the connection's.
     """
-    wanted = {"Organization": organization or settings.organization}
+    values = [organization or settings.organization]
     if settings.api_version == "v1":
-        wanted["Stability-Client-ID"] = settings.client_id
-        wanted["Stability-Client-Version"] = settings.client_version
-    return {name: value for name, value in wanted.items() if value is not None}
+        values += [settings.client_id, settings.client_version]
+    return {name: value for name, value in zip(SCOPE_HEADERS, values, strict=False) if value is not None}
 
 
 class StabilitySession(requests.Session):
@@ -67,6 +67,9 @@ class StabilitySession(requests.Session):
         # the key.
         self.auth = self._key = _KeyForOrigin(settings)
         self.verify = settings.verify
+        # Without trust in the environment there is no proxy of its own, and no other setting matters to plain
+        # http.
+        self.trust_env = not settings.is_direct
         if settings.proxy is not None:
             self.proxies.update({"http": settings.proxy, "https": settings.proxy})
         adapter = _LimitedAdapter()
@@ -109,8 +112,12 @@ class StabilitySession(requests.Session):
         response: requests.Response,  # noqa: ARG002  # the signature of requests
     ) -> None:
         """Decide anew at each redirect that a caller wants followed; requests would ask ~/.netrc."""
-        prepared_request.headers.pop("Authorization", None)
+        headers = prepared_request.headers
+        headers.pop("Authorization", None)
         self._key(prepared_request)
+        if "Authorization" not in headers:
+            for name in SCOPE_HEADERS:
+                headers.pop(name, None)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send with the connection's time limit where the caller names none."""

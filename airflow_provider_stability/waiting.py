@@ -10,6 +10,7 @@ every poke (2.11 ``TaskInstance._execute_task_with_callbacks``, 3.x
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_stability.credits import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_stability.exceptions import StabilityError
 
 __all__ = ["Wait", "current_wait", "waiting"]
+
+log = logging.getLogger(__name__)
 
 _KEY: Final = "stability_wait"
 
@@ -111,7 +114,10 @@ def waiting(context: Mapping[str, Any], *, rescheduled: bool) -> Iterator[Wait]:
 
 
 class _Store:
-    """Airflow's task state store (3.3 and later), for one try of a task. Without it nothing is remembered."""
+    """Airflow's task state store (3.3 and later), for one try of a task. Without it nothing is remembered.
+
+    A wait goes on where the store fails: then it is as if there were none.
+    """
 
     def __init__(self, context: Mapping[str, Any]) -> None:
         self._accessor = context.get("task_state_store")
@@ -119,12 +125,12 @@ class _Store:
 
     @property
     def is_there(self) -> bool:
-        """Whether this Airflow has one."""
+        """Whether this Airflow has one, and it works."""
         return self._accessor is not None
 
     def recall(self) -> Wait:
         """Return what an earlier process of this try knew."""
-        kept = self._accessor.get(_KEY) if self._accessor is not None else None
+        kept = self._try(lambda accessor: accessor.get(_KEY))
         if not isinstance(kept, dict) or kept.get("try_number") != self._try_number:
             return Wait()
         names = {field.name for field in dataclasses.fields(Wait)}
@@ -132,5 +138,15 @@ class _Store:
 
     def remember(self, wait: Wait) -> None:
         """Keep what is known for the next process."""
-        if self._accessor is not None:
-            self._accessor.set(_KEY, {**dataclasses.asdict(wait), "try_number": self._try_number})
+        known = {**dataclasses.asdict(wait), "try_number": self._try_number}
+        self._try(lambda accessor: accessor.set(_KEY, known))
+
+    def _try(self, action: Callable[[Any], Any]) -> Any:
+        if self._accessor is None:
+            return None
+        try:
+            return action(self._accessor)
+        except Exception as error:  # noqa: BLE001  # a memory is worth less than the wait
+            self._accessor = None
+            log.warning("The next poke will not know what this one does: %s", error)
+            return None

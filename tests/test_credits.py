@@ -91,7 +91,7 @@ def test_what_is_no_finite_number_of_0_or_more_is_refused(value: object) -> None
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: repr(value)[:20])
 def test_a_literal_that_is_refused_later_is_refused_when_the_dag_is_parsed(value: object) -> None:
     with pytest.raises(StabilityParameterError):
-        check_literal_min_credits(value)
+        check_literal_min_credits(value, None)
 
 
 class FromAnotherTask:
@@ -107,7 +107,7 @@ class FromAnotherTask:
     ids=str,
 )
 def test_a_good_literal_a_template_and_another_tasks_value_pass_when_the_dag_is_parsed(value: object) -> None:
-    check_literal_min_credits(value)
+    check_literal_min_credits(value, None)
 
 
 @pytest.mark.parametrize(

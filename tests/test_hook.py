@@ -132,12 +132,80 @@ def test_an_extra_that_is_no_json_object_is_refused_rather_than_lost(
         StabilityHook().get_balance()
 
 
-def test_a_missing_connection_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_connection_is_looked_for_again_and_then_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, mocker: Any
+) -> None:
+    sleep = mocker.patch("time.sleep")
     monkeypatch.delenv("AIRFLOW_CONN_MINE", raising=False)
     with pytest.raises(
-        StabilityConfigurationError, match=r"connection 'mine' is not defined.*AIRFLOW_CONN_MINE"
+        StabilityConfigurationError, match=r"connection 'mine': it is not defined.*AIRFLOW_CONN_MINE"
     ):
         StabilityHook("mine").get_balance()
+    assert [call.args[0] for call in sleep.call_args_list if call.args[0] >= 1] == [1, 4]
+
+
+def test_a_connection_that_is_found_at_the_second_look_is_used(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch, mocker: Any
+) -> None:
+    there = account.connection()
+    monkeypatch.delenv(CONNECTION)
+
+    def define(seconds: float) -> None:
+        assert seconds == 1
+        monkeypatch.setenv(CONNECTION, there)
+
+    mocker.patch("time.sleep", side_effect=define)
+    with StabilityHook() as hook:
+        assert hook.get_balance().credits == 12.5
+
+
+@pytest.mark.parametrize("text", ['{"conn_type": "stability",}', '{"api_key": "sk-1"}'])
+def test_a_connection_that_is_set_but_unreadable_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, mocker: Any, text: str
+) -> None:
+    mocker.patch("time.sleep")
+    monkeypatch.setenv(CONNECTION, text)
+    with pytest.raises(StabilityConfigurationError, match="is set, but Airflow cannot read it"):
+        StabilityHook().get_balance()
+
+
+def test_a_connection_that_cannot_be_read_just_now_may_pass(mocker: Any) -> None:
+    # A secrets backend that is down; there is none to be had in a test.
+    mocker.patch.object(StabilityHook, "get_connection", side_effect=ConnectionError(f"vault says {KEY}"))
+    with pytest.raises(StabilityConfigurationError, match="could not be read: ConnectionError") as failure:
+        StabilityHook().get_balance()
+    assert failure.value.transient
+    assert KEY not in str(failure.value)
+
+
+def test_the_password_of_another_services_connection_is_not_sent(
+    account: Simulator, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv(CONNECTION, connection(conn_type="openai", host=account.base_url))
+    with pytest.raises(StabilityConfigurationError, match="its type is 'openai'; allowed is 'stability'"):
+        StabilityHook().get_balance()
+    assert account.count() == 0
+
+
+@pytest.mark.parametrize("value", [None, "", " ", 5])
+def test_a_connection_id_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(StabilityParameterError, match="stability_conn_id is "):
+        StabilityHook(value)
+
+
+def test_a_proxy_never_gets_a_key_that_is_for_this_machine(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with Simulator(credits=99) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url)
+        monkeypatch.setenv("http_proxy", proxy.base_url)
+        with StabilityHook() as hook:
+            assert hook.get_balance().credits == 12.5
+        monkeypatch.setenv(CONNECTION, account.connection(proxy=proxy.base_url))
+        with pytest.raises(StabilityConfigurationError, match="'proxy' would get the key in clear"):
+            StabilityHook().get_balance()
+        assert proxy.count() == 0
 
 
 def test_the_connection_test_says_who_where_and_how_many_credits(account: Simulator) -> None:

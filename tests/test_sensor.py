@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     PokeReturnValue,
 )
+from airflow_runs import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
@@ -22,6 +23,7 @@ from airflow_provider_stability.exceptions import (
     StabilityError,
     StabilityParameterError,
 )
+from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BILLING_URL
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
@@ -310,8 +312,9 @@ def test_an_organization_that_is_none_fails_at_once_and_asks_nothing(
     assert account.count() == 0
 
 
-def test_a_connection_that_is_not_there_fails_at_once(account: Simulator) -> None:
-    with pytest.raises(AirflowFailException, match="connection 'nowhere' is not defined") as failure:
+def test_a_connection_that_is_not_there_fails_at_once(account: Simulator, mocker: Any) -> None:
+    mocker.patch("time.sleep")
+    with pytest.raises(AirflowFailException, match="connection 'nowhere': it is not defined") as failure:
         gate(stability_conn_id="nowhere", soft_fail=True).execute({})
     assert isinstance(failure.value.__cause__, StabilityConfigurationError)
     assert account.count() == 0
@@ -368,3 +371,79 @@ def test_the_link_is_there_from_the_start_on_versions_that_store_links(account: 
     assert link.name == "Buy credits"
     assert pushed in ({}, {"_link_BillingLink": BILLING_URL})
     assert bool(pushed) == hasattr(link, "xcom_key")
+
+
+def test_an_organization_that_became_none_never_means_the_default_one(account: Simulator) -> None:
+    sensor = gate(organization="{{ params.org }}", min_credits=1)
+    sensor.organization = None  # as a template with native types leaves it, or a task that returned nothing
+    with pytest.raises(AirflowFailException, match="organization was given, and became None"):
+        sensor.execute({})
+    assert account.count() == 0
+
+
+def test_a_passing_failure_to_read_the_connection_does_not_end_a_wait(
+    account: Simulator, mocker: Any
+) -> None:
+    read = StabilityHook.get_connection
+    failures = [ConnectionError("the secrets backend is down")] * 2
+
+    def read_at_the_third_look(connection_id: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(connection_id)
+
+    mocker.patch.object(StabilityHook, "get_connection", side_effect=read_at_the_third_look)
+    account.set_credits(50)
+    assert gate().execute({}) == 50.0
+
+
+class BrokenStore:
+    """A task state store that is there and fails, as on an API server that is restarted."""
+
+    def get(self, key: str) -> Any:
+        raise RuntimeError(key)
+
+    set = get
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_a_store_or_a_link_that_fails_does_not_end_a_wait(account: Simulator, mode: str) -> None:
+    class TaskInstance:
+        try_number = 1
+        max_tries = 0
+        dag_id = task_id = run_id = "x"
+        map_index = -1
+
+        def xcom_push(self, **_: Any) -> None:
+            raise RuntimeError("no XCom")
+
+        def get_first_reschedule_date(self, _: Any) -> None:
+            return None
+
+    account.set_credits(50)
+    context: Any = {"ti": TaskInstance(), "task_state_store": BrokenStore()}
+    if mode == "poke" or AIRFLOW_V_3_0_PLUS:  # Airflow 2 asks its database for the date
+        assert gate(mode=mode).execute(context) == 50.0
+
+
+def test_a_wait_with_back_off_outlives_a_thousand_pokes(account: Simulator) -> None:
+    sensor = gate(exponential_backoff=True, max_wait=60, poke_interval=30)
+    sensor.task_id = "gate"
+    assert sensor._get_next_poke_interval(time.monotonic(), lambda: 1.0, 5000) <= 60
+
+
+def test_a_moment_left_of_a_pause_is_slept_and_not_paid_with_an_interval(
+    account: Simulator, mocker: Any
+) -> None:
+    account.set_credits(50)
+    account.fail(status=429, retry_after=0.5)
+    sleep = time.sleep
+    # The clock of the wall is a little slower than that of sleeping.
+    mocker.patch("time.sleep", side_effect=lambda seconds: sleep(seconds * 0.9))
+
+    assert gate(poke_interval=0.01).execute({}) == 50.0
+
+    assert account.count() == 2
+    assert (
+        sum("asks for a pause" in line for line in lines) == 1
+    )  # a poke that asked nothing would say it again

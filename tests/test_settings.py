@@ -347,4 +347,4 @@ def test_what_is_no_organization_is_refused_and_never_taken_for_the_default_one(
     with pytest.raises(StabilityParameterError) as caught:
         check_organization(given)
     assert str(caught.value).startswith(f"organization is {given!r}; allowed is ")
-    assert "None for the connection's" in str(caught.value)
+    assert "None in the DAG for the connection's" in str(caught.value)

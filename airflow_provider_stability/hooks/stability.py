@@ -6,6 +6,8 @@ Light to import, as DAG files import it with the sensor: ``requests`` and the cl
 from __future__ import annotations
 
 import json
+import os
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
@@ -20,7 +22,11 @@ from airflow_provider_stability.connection_fields import (
     RELABELING,
 )
 from airflow_provider_stability.credits import describe_credits
-from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityError
+from airflow_provider_stability.exceptions import (
+    StabilityConfigurationError,
+    StabilityError,
+    StabilityParameterError,
+)
 from airflow_provider_stability.settings import Settings, check_max_retries
 
 if TYPE_CHECKING:
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StabilityHook", "settings_of"]
 
+_READ_AGAIN_AFTER = (1, 4)  # seconds
+_CONNECTION_KEYS = "conn_type, password, host and extra as texts, port as a number"
 _LONGEST_TEST_MESSAGE = 2000  # what Airflow 3.3's connection test takes (datamodels/connection_test.py)
 
 
@@ -42,6 +50,12 @@ def settings_of(connection_id: str, connection: Connection) -> Settings:
 
     :raises StabilityConfigurationError: naming the connection, the field and what is allowed.
     """
+    if connection.conn_type and connection.conn_type != CONNECTION_TYPE:
+        # Its password may be the key of another service, which Stability AI is not to get.
+        raise StabilityConfigurationError(
+            f"connection {connection_id!r}: its type is {connection.conn_type!r}; "
+            f"allowed is {CONNECTION_TYPE!r}"
+        )
     if not _is_json_object(connection.extra):
         # Airflow reads an extra that is no JSON as an empty one: the organization in it would be lost unseen.
         raise StabilityConfigurationError(
@@ -53,6 +67,7 @@ def settings_of(connection_id: str, connection: Connection) -> Settings:
         password=connection.password,
         host=connection.host,
         port=connection.port,
+        schema=connection.schema,
         extra=connection.extra_dejson,
     )
     # Airflow masks the password as it is stored; without "Bearer" in front it is another text.
@@ -67,6 +82,16 @@ def _is_json_object(text: str | None) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def missing_connection(connection_id: str) -> StabilityConfigurationError:
+    """Return the error for a connection that Airflow does not find."""
+    variable = f"AIRFLOW_CONN_{connection_id.upper()}"
+    if variable in os.environ:
+        problem = f"{variable} is set, but Airflow cannot read it; allowed is JSON with {_CONNECTION_KEYS}"
+    else:
+        problem = f"it is not defined; add one of type {CONNECTION_TYPE!r}, or set {variable}"
+    return StabilityConfigurationError(f"connection {connection_id!r}: {problem}")
 
 
 class StabilityHook(BaseHook):
@@ -89,8 +114,13 @@ class StabilityHook(BaseHook):
         self, stability_conn_id: str = DEFAULT_CONNECTION_ID, *, max_retries: int | None = None
     ) -> None:
         super().__init__()
-        self.stability_conn_id = stability_conn_id
         check_max_retries(max_retries)
+        # A template may have rendered to anything.
+        if not isinstance(stability_conn_id, str) or not stability_conn_id.strip():  # type: ignore[redundant-expr]
+            raise StabilityParameterError(
+                f"stability_conn_id is {stability_conn_id!r}; allowed is the id of a connection"
+            )
+        self.stability_conn_id = stability_conn_id
         self._max_retries = max_retries
         self._client: StabilityClient | None = None
 
@@ -121,15 +151,31 @@ class StabilityHook(BaseHook):
         return self._client
 
     def _settings(self) -> Settings:
+        return settings_of(self.stability_conn_id, self._read_connection())
+
+    def _read_connection(self) -> Connection:
+        """Read the connection, again before it is believed to be missing.
+
+        Airflow says "isn't defined" too where a secrets backend or its own API did not answer (2.11
+        ``Connection.get_connection_from_secrets``, 3.3 ``sdk/execution_time/context._get_connection``).
+        """
         connection_id = self.stability_conn_id
-        try:
-            connection = self.get_connection(connection_id)
-        except AirflowNotFoundException:
-            raise StabilityConfigurationError(
-                f"connection {connection_id!r} is not defined; add one of type {CONNECTION_TYPE!r}, "
-                f"or set AIRFLOW_CONN_{str(connection_id).upper()}"
-            ) from None
-        return settings_of(connection_id, connection)
+        for pause in (*_READ_AGAIN_AFTER, None):
+            try:
+                return self.get_connection(connection_id)
+            except AirflowNotFoundException:
+                if pause is None:
+                    break
+                self.log.warning("Connection %r was not found; looking again in %g s", connection_id, pause)
+                time.sleep(pause)
+            except Exception as error:  # noqa: BLE001  # secrets backends raise what they like
+                # Without its text: it is a secrets backend's, and Airflow has logged it.
+                raise StabilityConfigurationError(
+                    f"connection {connection_id!r} could not be read: {type(error).__name__}; "
+                    "Airflow's log lines before this one say why",
+                    transient=True,
+                ) from None
+        raise missing_connection(connection_id)
 
     def get_conn(self) -> requests.Session:
         """Return the session, to call anything else with the same credentials.

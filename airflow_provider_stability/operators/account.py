@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -52,9 +53,11 @@ class AccountOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the account and return it for XCom."""
-        with permanent_errors_fail_at_once(), StabilityHook(self.stability_conn_id) as hook:
-            account = hook.get_account()
-            values = _select(account, self.fields)
+        with permanent_errors_fail_at_once():
+            fields = _checked(self.fields)
+            with StabilityHook(self.stability_conn_id) as hook:
+                account = hook.get_account()
+            values = _select(account, fields)
         default = account.default_organization
         self.log.info(
             "Account %s: %d organization(s), default %s; fields to XCom: %s",
@@ -66,15 +69,23 @@ class AccountOperator(BaseOperator):
         return values
 
 
-def _select(account: Account, fields: Sequence[str] | None) -> dict[str, Any]:
+def _checked(fields: object) -> list[str] | None:
+    """Return the names before a request is made for them; a bare text is a sequence too, of its letters."""
+    if fields is None:
+        return None
+    names = list(fields) if isinstance(fields, Iterable) and not isinstance(fields, str) else []
+    if not names or not all(isinstance(each, str) for each in names):
+        raise StabilityParameterError(f"fields is {fields!r}; allowed is None or a list of names of fields")
+    return names
+
+
+def _select(account: Account, fields: list[str] | None) -> dict[str, Any]:
     values = account.to_dict()
     if fields is None:
         return values
     known = set(type(account).model_fields) | set(values)
-    # A bare string is a sequence too, of its letters.
-    unknown = [fields] if isinstance(fields, str) else [each for each in fields if each not in known]
-    if unknown or not fields:
+    if unknown := [each for each in fields if each not in known]:
         raise StabilityParameterError(
-            f"fields is {fields!r}; allowed is None or a list of one or more of {', '.join(sorted(known))}"
+            f"fields has {', '.join(map(repr, unknown))}; allowed are {', '.join(sorted(known))}"
         )
     return {each: values.get(each) for each in fields}

@@ -16,6 +16,7 @@ from airflow_provider_stability.credits import (
 )
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BillingLink
+from airflow_provider_stability.settings import check_organization
 from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:
@@ -48,13 +49,16 @@ class BalanceOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.organization = organization
+        self._names_organization = organization is not None
         self.stability_conn_id = stability_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the balance and return it for XCom."""
-        with permanent_errors_fail_at_once(), StabilityHook(self.stability_conn_id) as hook:
-            available = hook.get_balance(self.organization).credits
-            organization = self.organization or hook.client.settings.organization
+        with permanent_errors_fail_at_once():
+            organization = check_organization(self.organization, is_given=self._names_organization)
+            with StabilityHook(self.stability_conn_id) as hook:
+                available = hook.get_balance(organization).credits
+                organization = organization or hook.client.settings.organization
         self.log.info("%s in %s", describe_credits(available), organization or "the default organization")
         return {"credits": available, "organization": organization}
 
@@ -88,19 +92,21 @@ class BalanceBranchOperator(BaseBranchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_literal_min_credits(min_credits)
+        check_literal_min_credits(min_credits, self)
         self.min_credits = min_credits
         self.follow_task_ids_if_true = follow_task_ids_if_true
         self.follow_task_ids_if_false = follow_task_ids_if_false
         self.organization = organization
+        self._names_organization = organization is not None
         self.stability_conn_id = stability_conn_id
 
     def choose_branch(self, context: Context) -> str | Iterable[str]:  # noqa: ARG002  # Airflow's signature
         """Return the tasks to follow."""
         with permanent_errors_fail_at_once():
             needed = parse_min_credits(self.min_credits)
+            organization = check_organization(self.organization, is_given=self._names_organization)
             with StabilityHook(self.stability_conn_id) as hook:
-                available = hook.get_balance(self.organization).credits
+                available = hook.get_balance(organization).credits
         enough = is_enough(available, needed)
         chosen = self.follow_task_ids_if_true if enough else self.follow_task_ids_if_false
         self.log.info("%s: following %s", describe(available, needed), chosen)

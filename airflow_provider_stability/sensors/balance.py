@@ -8,13 +8,15 @@ timeout, is Airflow's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
+    conf,
 )
 
 from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 __all__ = ["BalanceSensor"]
+
+_SLEW: Final = 1.0
+"""Seconds that may be left of a pause when a sleep for its length is over: clocks differ."""
+
+_MOST_DOUBLINGS: Final = 64
 
 
 class BalanceSensor(BaseSensorOperator):
@@ -75,9 +82,10 @@ class BalanceSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_literal_min_credits(min_credits)
+        check_literal_min_credits(min_credits, self)
         self.min_credits = min_credits
         self.organization = organization
+        self._names_organization = organization is not None
         self.stability_conn_id = stability_conn_id
 
     def execute(self, context: Context) -> Any:
@@ -86,7 +94,7 @@ class BalanceSensor(BaseSensorOperator):
         with permanent_errors_fail_at_once():
             # Before the first request: no answer could be compared with a broken threshold.
             needed = parse_min_credits(self.min_credits)
-            check_organization(self.organization)
+            self._checked_organization()
             with waiting(context, rescheduled=self.reschedule) as wait:
                 try:
                     return super().execute(context)
@@ -96,14 +104,16 @@ class BalanceSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
         wait = current_wait()
-        if wait.pause_left:
+        if wait.pause_left > _SLEW:
             return False
+        if wait.pause_left:
+            time.sleep(wait.pause_left)
         needed = parse_min_credits(self.min_credits)
         try:
             # A hook per poke, so that a connection which changes is seen. No repetition: the next poke is
             # one.
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
-                available = hook.get_balance(self.organization).credits
+                available = hook.get_balance(self._checked_organization()).credits
         except StabilityError as error:
             wait.failed(error)
             if not error.transient:
@@ -121,6 +131,9 @@ class BalanceSensor(BaseSensorOperator):
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         # Airflow's hook between two pokes, of both modes, with this signature from 2.11 to 3.3.
+        # It raises 2 to the number of pokes, which overflows after a thousand (17 hours at a max_wait of 60
+        # s).
+        poke_count = min(poke_count, _MOST_DOUBLINGS)
         interval = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         wait = current_wait()
         pause = wait.pause_left
@@ -142,9 +155,18 @@ class BalanceSensor(BaseSensorOperator):
         end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
         raise end(f"{said}; ending now, as no request could be made before.")
 
+    def _checked_organization(self) -> str | None:
+        return check_organization(self.organization, is_given=self._names_organization)
+
     def _offer_link(self, context: Context) -> None:
-        """Show the link from the start. Airflow 3 stores it when the process ends, late for a gate."""
+        """Show the link from the start. Airflow 3 stores it when the process ends: late for a long poke."""
         ti = context.get("ti")
         link = BillingLink()
-        if ti is not None and hasattr(link, "xcom_key"):
+        # A backend of the user's own would store the link where the UI does not look.
+        own_backend = conf.get("core", "xcom_backend", fallback="").rpartition(".")[2] != "BaseXCom"
+        if ti is None or self.reschedule or own_backend or not hasattr(link, "xcom_key"):
+            return
+        try:
             ti.xcom_push(key=link.xcom_key, value=BILLING_URL)
+        except Exception as error:  # noqa: BLE001  # no button is worth a gate
+            self.log.warning("The link %r is not shown yet: %s", link.name, error)
