@@ -433,7 +433,7 @@ def test_a_wait_with_back_off_outlives_a_thousand_pokes(account: Simulator) -> N
 
 
 def test_a_moment_left_of_a_pause_is_slept_and_not_paid_with_an_interval(
-    account: Simulator, mocker: Any
+    account: Simulator, mocker: Any, lines: list[str]
 ) -> None:
     account.set_credits(50)
     account.fail(status=429, retry_after=0.5)
