@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from airflow_provider_stability.exceptions import StabilityError, StabilityParameterError
 from airflow_provider_stability.failures import TRANSPORT_ERRORS, Failures, TooLargeError
 from airflow_provider_stability.models import Account, Balance
-from airflow_provider_stability.settings import check_organization
+from airflow_provider_stability.parameters import check_organization
 from airflow_provider_stability.transport import SCOPE_HEADERS, StabilitySession, scope_headers
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ __all__ = [
     "StabilityResponseError",
     "StabilityStatusError",
     "StabilityTimeoutError",
+    "permanent_error",
     "status_error_class",
 ]
 
@@ -225,3 +226,15 @@ def status_error_class(status_code: int) -> type[StabilityStatusError]:
     """Return the class for an HTTP status of 400 or more."""
     default = ServerError if status_code >= _FIRST_SERVER_ERROR else BadRequestError
     return _BY_STATUS.get(status_code, default)
+
+
+def permanent_error(kind: str, message: str) -> StabilityError:
+    """Return an error that waiting cannot mend, made again from what a trigger's event says of it.
+
+    :param kind: the name of its class; an unknown one, as of another version of this package, is a
+        StabilityError.
+    """
+    cls = globals().get(kind)
+    if not isinstance(cls, type) or not issubclass(cls, StabilityError):
+        cls = StabilityError
+    return _rebuild(cls, (message,), {"transient": False})

@@ -44,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_PACKAGE}.operators.account", f"{_PACKAGE}.operators.balance"],
             }
         ],
+        "triggers": [{"integration-name": integration, "python-modules": [f"{_PACKAGE}.triggers.balance"]}],
         "extra-links": [f"{_PACKAGE}.links.BillingLink"],
         "connection-types": [
             {

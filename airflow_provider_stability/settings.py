@@ -6,7 +6,6 @@ repeats the value only where it cannot be secret.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -14,26 +13,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
-from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
+from airflow_provider_stability.exceptions import StabilityConfigurationError
+from airflow_provider_stability.parameters import MOST_CHARACTERS, MOST_RETRIES, TOKEN
 from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
 from airflow_provider_stability.urls import is_host, is_loopback, is_url_path, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["API_VERSIONS", "Settings", "check_max_retries", "check_organization"]
+__all__ = ["API_VERSIONS", "Settings"]
 
 API_VERSIONS: Final = ("v1", "v1alpha")
 
-_MOST_CHARACTERS: Final = 256
 _LONGEST_TIMEOUT: Final = 3600.0
-_MOST_RETRIES: Final = 10
 _LAST_PORT: Final = 65535
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 # What may stand in a header value without changing the request: no control characters, so no line breaks.
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]+")
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,12 @@ class Settings:
         settings = cls(
             api_key=_api_key(fields, key),
             base_url=_base_url(fields, host, port, allow_http=allow_http),
-            organization=fields.text("organization", _TOKEN),
+            organization=fields.text("organization", TOKEN),
             client_id=fields.text("client_id", _HEADER_TEXT),
             client_version=fields.text("client_version", _HEADER_TEXT),
             api_version=_api_version(fields),
             timeout=fields.number("timeout", most=_LONGEST_TIMEOUT, above_zero=True),
-            max_retries=int(fields.number("max_retries", most=_MOST_RETRIES, whole=True)),
+            max_retries=int(fields.number("max_retries", most=MOST_RETRIES, whole=True)),
             verify=_verify(fields),
             proxy=_proxy(fields),
             allow_http=allow_http,
@@ -113,41 +110,6 @@ class Settings:
                 "a proxy for an https:// host, or with the extra field 'allow_http' set to true",
             )
         return settings
-
-
-def check_organization(organization: object, *, is_given: bool = False) -> str | None:
-    """Return a task's ``organization`` ready for a header; None means the connection's.
-
-    What rendered or resolved to nothing is refused: it would silently gate on somebody else's credits.
-
-    :param organization: the value as it is when the task runs.
-    :param is_given: whether the DAG names one, so that None can only be what became of it.
-    :raises StabilityParameterError: for anything that is no organization id.
-    """
-    if organization is None and not is_given:
-        return None
-    text = organization.strip() if isinstance(organization, str) else ""
-    # A template without native types renders None to this text.
-    if not _TOKEN.fullmatch(text) or len(text) > _MOST_CHARACTERS or text == "None":
-        became = "is" if organization is not None else "was given, and became"
-        raise StabilityParameterError(
-            f"organization {became} {organization!r}; allowed is {EXTRA_FIELDS['organization'].allowed}, "
-            "or None in the DAG for the connection's"
-        )
-    return text
-
-
-def check_max_retries(value: object) -> None:
-    """Refuse a hook's ``max_retries`` that is neither None nor what the connection's may be.
-
-    :raises StabilityParameterError: naming the value and what is allowed.
-    """
-    if value is None or (type(value) is int and 0 <= value <= _MOST_RETRIES):
-        return
-    raise StabilityParameterError(
-        f"max_retries is {value!r}; allowed is {EXTRA_FIELDS['max_retries'].allowed}, "
-        "or None for the connection's"
-    )
 
 
 class _Fields:
@@ -169,6 +131,8 @@ class _Fields:
 
     def refuse_misspelled(self) -> None:
         """Refuse near misses of our fields. Other people's fields in the extra are none of our business."""
+        import difflib
+
         for name in sorted(set(self._extra) - set(EXTRA_FIELDS)):
             if close := difflib.get_close_matches(name.lower(), EXTRA_FIELDS, n=1, cutoff=0.8):
                 raise self.error(
@@ -185,7 +149,7 @@ class _Fields:
         value = self.value(name)
         if value is None:
             return None
-        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > _MOST_CHARACTERS:
+        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > MOST_CHARACTERS:
             raise self.extra_error(name, value)
         return value
 
@@ -228,7 +192,7 @@ def _without_bearer(password: str | None) -> str:
 def _api_key(fields: _Fields, key: str) -> str:
     if not key:
         raise fields.error("password", "is empty", "the API key of a Stability AI account")
-    if not _TOKEN.fullmatch(key):
+    if not TOKEN.fullmatch(key):
         raise fields.error(
             "password", "holds a space or an unprintable character", "an API key, printable ASCII"
         )
@@ -257,7 +221,7 @@ def _proxy(fields: _Fields) -> str | None:
     value = fields.value("proxy")
     if value is None:
         return None
-    parts = split_url(value) if isinstance(value, str) and _TOKEN.fullmatch(value) else None
+    parts = split_url(value) if isinstance(value, str) and TOKEN.fullmatch(value) else None
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         # The value is not repeated: a proxy URL may hold a password.
         raise fields.error("extra field 'proxy'", "is not one", EXTRA_FIELDS["proxy"].allowed)

@@ -38,6 +38,7 @@ class Wait:
 
     :param credits: the last balance that was read.
     :param error: the last error's message; none of ours holds a secret.
+    :param error_kind: its class.
     :param pause: seconds that the service last asked to be left alone for.
     :param pause_end: when that ends.
     :param survives: whether the next poke will know all this.
@@ -46,6 +47,7 @@ class Wait:
     credits: float | None = None
     credits_at: float = 0.0
     error: str | None = None
+    error_kind: str | None = None
     error_at: float = 0.0
     pause: float = 0.0
     pause_end: float = 0.0
@@ -57,7 +59,7 @@ class Wait:
 
     def failed(self, error: StabilityError) -> None:
         """Note an error, and how long the service asked for."""
-        self.error, self.error_at = str(error), time.time()
+        self.error, self.error_kind, self.error_at = str(error), type(error).__name__, time.time()
         if error.pause:
             self.pause, self.pause_end = error.pause, time.time() + error.pause
 

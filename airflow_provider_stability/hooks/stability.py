@@ -1,16 +1,13 @@
-"""StabilityHook: from an Airflow connection to the Stability AI API. The only place that reads a connection.
+"""StabilityHook: the Stability AI API with the credentials of an Airflow connection.
 
 Light to import, as DAG files import it with the sensor: ``requests`` and the client come with the first call.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_stability.connection_fields import (
     CONNECTION_TYPE,
@@ -21,77 +18,23 @@ from airflow_provider_stability.connection_fields import (
     PLACEHOLDERS,
     RELABELING,
 )
+from airflow_provider_stability.connections import settings_of
 from airflow_provider_stability.credits import describe_credits
-from airflow_provider_stability.exceptions import (
-    StabilityConfigurationError,
-    StabilityError,
-    StabilityParameterError,
-)
-from airflow_provider_stability.settings import Settings, check_max_retries
+from airflow_provider_stability.exceptions import StabilityError, StabilityParameterError
+from airflow_provider_stability.parameters import check_max_retries
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     import requests
-    from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_stability.client import StabilityClient
     from airflow_provider_stability.models import Account, Balance
+    from airflow_provider_stability.settings import Settings
 
-__all__ = ["StabilityHook", "settings_of"]
+__all__ = ["StabilityHook"]
 
-_READ_AGAIN_AFTER = (1, 4)  # seconds
-_CONNECTION_KEYS = "conn_type, password, host and extra as texts, port as a number"
 _LONGEST_TEST_MESSAGE = 2000  # what Airflow 3.3's connection test takes (datamodels/connection_test.py)
-
-
-def settings_of(connection_id: str, connection: Connection) -> Settings:
-    """Return what a connection means, checked.
-
-    :raises StabilityConfigurationError: naming the connection, the field and what is allowed.
-    """
-    if connection.conn_type and connection.conn_type != CONNECTION_TYPE:
-        # Its password may be the key of another service, which Stability AI is not to get.
-        raise StabilityConfigurationError(
-            f"connection {connection_id!r}: its type is {connection.conn_type!r}; "
-            f"allowed is {CONNECTION_TYPE!r}"
-        )
-    if not _is_json_object(connection.extra):
-        # Airflow reads an extra that is no JSON as an empty one: the organization in it would be lost unseen.
-        raise StabilityConfigurationError(
-            f"connection {connection_id!r}: extra is no JSON object; allowed is one with the fields "
-            f"{', '.join(EXTRA_FIELDS)}"
-        )
-    settings = Settings.parse(
-        connection_id,
-        password=connection.password,
-        host=connection.host,
-        port=connection.port,
-        schema=connection.schema,
-        extra=connection.extra_dejson,
-    )
-    # Airflow masks the password as it is stored; without "Bearer" in front it is another text.
-    mask_secret(settings.api_key)
-    return settings
-
-
-def _is_json_object(text: str | None) -> bool:
-    if not text or not text.strip():
-        return True
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def missing_connection(connection_id: str) -> StabilityConfigurationError:
-    """Return the error for a connection that Airflow does not find."""
-    variable = f"AIRFLOW_CONN_{connection_id.upper()}"
-    if variable in os.environ:
-        problem = f"{variable} is set, but Airflow cannot read it; allowed is JSON with {_CONNECTION_KEYS}"
-    else:
-        problem = f"it is not defined; add one of type {CONNECTION_TYPE!r}, or set {variable}"
-    return StabilityConfigurationError(f"connection {connection_id!r}: {problem}")
 
 
 class StabilityHook(BaseHook):
@@ -145,37 +88,13 @@ class StabilityHook(BaseHook):
         :raises StabilityConfigurationError: where the connection is missing or cannot be used.
         """
         if self._client is None:
-            from airflow_provider_stability.client import StabilityClient  # noqa: PLC0415  # see the module's docstring
+            from airflow_provider_stability.client import StabilityClient
 
             self._client = StabilityClient(self._settings(), max_retries=self._max_retries)
         return self._client
 
     def _settings(self) -> Settings:
-        return settings_of(self.stability_conn_id, self._read_connection())
-
-    def _read_connection(self) -> Connection:
-        """Read the connection, again before it is believed to be missing.
-
-        Airflow says "isn't defined" too where a secrets backend or its own API did not answer (2.11
-        ``Connection.get_connection_from_secrets``, 3.3 ``sdk/execution_time/context._get_connection``).
-        """
-        connection_id = self.stability_conn_id
-        for pause in (*_READ_AGAIN_AFTER, None):
-            try:
-                return self.get_connection(connection_id)
-            except AirflowNotFoundException:
-                if pause is None:
-                    break
-                self.log.warning("Connection %r was not found; looking again in %g s", connection_id, pause)
-                time.sleep(pause)
-            except Exception as error:  # noqa: BLE001  # secrets backends raise what they like
-                # Without its text: it is a secrets backend's, and Airflow has logged it.
-                raise StabilityConfigurationError(
-                    f"connection {connection_id!r} could not be read: {type(error).__name__}; "
-                    "Airflow's log lines before this one say why",
-                    transient=True,
-                ) from None
-        raise missing_connection(connection_id)
+        return settings_of(self.stability_conn_id, self.get_connection)
 
     def get_conn(self) -> requests.Session:
         """Return the session, to call anything else with the same credentials.
@@ -243,9 +162,9 @@ class StabilityHook(BaseHook):
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's fields for the extra, as flask_appbuilder draws them."""
         # Only where the form is drawn is there a flask_appbuilder.
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # noqa: PLC0415
-        from wtforms import BooleanField, IntegerField, StringField  # noqa: PLC0415
-        from wtforms.validators import Optional  # noqa: PLC0415
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import BooleanField, IntegerField, StringField
+        from wtforms.validators import Optional
 
         # Airflow takes no other kinds of field, so a number with a fraction is a text here.
         kinds = {"boolean": BooleanField, "integer": IntegerField}

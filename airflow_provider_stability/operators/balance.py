@@ -16,7 +16,7 @@ from airflow_provider_stability.credits import (
 )
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BillingLink
-from airflow_provider_stability.settings import check_organization
+from airflow_provider_stability.parameters import check_organization
 from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:

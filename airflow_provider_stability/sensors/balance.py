@@ -9,6 +9,7 @@ timeout, is Airflow's.
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
@@ -26,10 +27,14 @@ from airflow_provider_stability.credits import (
     is_enough,
     parse_min_credits,
 )
-from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.hooks.stability import StabilityHook
+from airflow_provider_stability.exceptions import (
+    StabilityConnectionError,
+    StabilityError,
+    StabilityParameterError,
+    permanent_error,
+)
 from airflow_provider_stability.links import BILLING_URL, BillingLink
-from airflow_provider_stability.settings import check_organization
+from airflow_provider_stability.parameters import BACKSTOP, check_organization
 from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 from airflow_provider_stability.waiting import Wait, current_wait, waiting
 
@@ -44,7 +49,11 @@ __all__ = ["BalanceSensor"]
 _SLEW: Final = 1.0
 """Seconds that may be left of a pause when a sleep for its length is over: clocks differ."""
 
+_TRIGGER: Final = "airflow_provider_stability.triggers.balance.BalanceTrigger"
 _MOST_DOUBLINGS: Final = 64
+_TIMED_OUT: Final = (
+    "Trigger timeout"  # TriggerFailureReason.TRIGGER_TIMEOUT, in a place of its own in each version
+)
 
 
 class BalanceSensor(BaseSensorOperator):
@@ -62,6 +71,15 @@ class BalanceSensor(BaseSensorOperator):
     :param organization: whose credits. None: the connection's organization, else the account's default.
     :param stability_conn_id: the connection, of type ``stability``. It is read anew for every poke, so a key
         that is changed while a gate waits is taken up.
+    :param deferrable: whether to wait in the triggerer, where all gates share one poll and none holds a
+        worker. None: as Airflow's ``[operators] default_deferrable`` says. ``mode`` is of no account then,
+        and ``exponential_backoff`` is refused.
+    :param start_from_trigger: whether to start there too, without a worker process. Falls back to starting on
+        a worker on Airflow 3.1 and 3.2, with templates before 3.3, with values from other tasks, and in
+        mapped tasks.
+    :param end_from_trigger: whether to end there too, once there are enough credits. Every other end, and
+        ``dag.test()``, takes a worker. Listeners on the worker, such as OpenLineage's, do not see a task end
+        there.
     :returns: the credits, a float, pushed to XCom.
     :raises StabilityParameterError: when the DAG is parsed, for a ``min_credits`` that can be seen to be
         wrong.
@@ -79,6 +97,9 @@ class BalanceSensor(BaseSensorOperator):
         min_credits: float | str,
         organization: str | None = None,
         stability_conn_id: str = DEFAULT_CONNECTION_ID,
+        deferrable: bool | None = None,
+        start_from_trigger: bool = False,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +108,18 @@ class BalanceSensor(BaseSensorOperator):
         self.organization = organization
         self._names_organization = organization is not None
         self.stability_conn_id = stability_conn_id
+        self.deferrable = self._is_deferrable(deferrable, in_triggerer=start_from_trigger or end_from_trigger)
+        self.end_from_trigger = end_from_trigger
+        self.start_from_trigger = start_from_trigger and self._can_start_in_triggerer()
+        if self.start_from_trigger:
+            from airflow.triggers.base import StartTriggerArgs
+
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls=_TRIGGER,
+                trigger_kwargs=self._trigger_kwargs(),
+                next_method="execute_complete",
+                timeout=timedelta(seconds=self.timeout + BACKSTOP),
+            )
 
     def execute(self, context: Context) -> Any:
         """Wait as Airflow's sensors do, and return the credits."""
@@ -95,11 +128,101 @@ class BalanceSensor(BaseSensorOperator):
             # Before the first request: no answer could be compared with a broken threshold.
             needed = parse_min_credits(self.min_credits)
             self._checked_organization()
+            if self.deferrable:
+                from airflow_provider_stability.triggers.balance import BalanceTrigger
+
+                # At once: gates that start together must not each ask from a worker. The poller answers them
+                # all.
+                self.defer(
+                    trigger=BalanceTrigger(**self._trigger_kwargs(), end_time=time.time() + self.timeout),
+                    method_name="execute_complete",
+                    timeout=timedelta(seconds=self.timeout + BACKSTOP),
+                )
             with waiting(context, rescheduled=self.reschedule) as wait:
                 try:
                     return super().execute(context)
                 except (AirflowSensorTimeout, AirflowSkipException) as end:
                     raise type(end)(f"{end} {wait.summary(needed)}") from end.__cause__
+
+    def execute_complete(self, context: Context, event: Any = None) -> float:  # noqa: ARG002  # Airflow's
+        """Take up what the trigger found, and return the credits."""
+        status = event.get("status") if isinstance(event, dict) else None
+        if status == "success":
+            available = float(event["credits"])
+            self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
+            return available
+        if status == "timeout":
+            end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
+            raise end(f"The wait of {self.timeout:g} s is over. {event['message']}")
+        if status == "failed":
+            error = permanent_error(str(event.get("kind")), str(event.get("message")))
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipping due to never_fail is set to True. {error}")
+            raise error
+        raise StabilityError(f"the trigger sent {event!r}; allowed is a status of success, timeout or failed")
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Give each end of a deferred wait the meaning it has in the other modes, on every version."""
+        with permanent_errors_fail_at_once():
+            if next_method == "__fail__":
+                self._resume_failed(next_kwargs or {})
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except AirflowSkipException as skip:
+                # Airflow 3 has put words of its own in front of ours.
+                raise AirflowSkipException(str(skip.__cause__ or skip)) from None
+
+    def _resume_failed(self, next_kwargs: dict[str, Any]) -> None:
+        """Raise for a trigger that did not come to its end: no triggerer was there, or it broke.
+
+        Without this, 2.11 retries a wait whose time is over, and ``soft_fail`` makes a skip of a broken
+        trigger.
+        """
+        if next_kwargs.get("error") == _TIMED_OUT:
+            end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
+            raise end(
+                f"The wait of {self.timeout:g} s is over, and no triggerer has ended it: is one running? "
+                "What it knew is in its log."
+            )
+        self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
+        raise StabilityConnectionError("the trigger failed; its log has the reason")
+
+    def _is_deferrable(self, wanted: bool | None, *, in_triggerer: bool) -> bool:  # noqa: FBT001
+        if wanted is False and in_triggerer:
+            raise StabilityParameterError(
+                "deferrable is False; allowed with start_from_trigger or end_from_trigger is True, "
+                "or to leave it out"
+            )
+        if self.exponential_backoff:
+            if wanted or in_triggerer:
+                raise StabilityParameterError(
+                    "exponential_backoff is True; allowed with deferrable is False: all gates of an "
+                    "organization share one poll, and backing off makes it no rarer. Raise poke_interval"
+                )
+            return False  # whatever the default is
+        if wanted is None:
+            wanted = in_triggerer or conf.getboolean("operators", "default_deferrable", fallback=False)
+        return wanted
+
+    def _can_start_in_triggerer(self) -> bool:
+        """Tell whether this Airflow can, with these parameters; else the task defers from a worker."""
+        from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
+
+        values = (self.min_credits, self.organization, self.stability_conn_id)
+        has_template = any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in values)
+        is_plain = all(each is None or isinstance(each, str | int | float) for each in values)
+        return STARTS_IN_TRIGGERER and is_plain and (RENDERS_IN_TRIGGERER or not has_template)
+
+    def _trigger_kwargs(self) -> dict[str, Any]:
+        return {
+            "min_credits": self.min_credits,
+            "organization": self.organization,
+            "stability_conn_id": self.stability_conn_id,
+            "poke_interval": self.poke_interval,
+            "end_from_trigger": self.end_from_trigger,
+            "do_xcom_push": self.do_xcom_push,
+            "names_organization": self._names_organization,
+        }
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
@@ -108,6 +231,9 @@ class BalanceSensor(BaseSensorOperator):
             return False
         if wait.pause_left:
             time.sleep(wait.pause_left)
+        from airflow_provider_stability.hooks.stability import StabilityHook
+        from airflow_provider_stability.metrics import record_poll
+
         needed = parse_min_credits(self.min_credits)
         try:
             # A hook per poke, so that a connection which changes is seen. No repetition: the next poke is
@@ -115,11 +241,13 @@ class BalanceSensor(BaseSensorOperator):
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
                 available = hook.get_balance(self._checked_organization()).credits
         except StabilityError as error:
+            record_poll(self.stability_conn_id, self.organization, error)
             wait.failed(error)
             if not error.transient:
                 raise
             self.log.warning("Waiting on, balance unknown: %s", error)
             return False
+        record_poll(self.stability_conn_id, self.organization, available)
         wait.found(available)
         if not is_enough(available, needed):
             self.log.info("%s", describe(available, needed))
