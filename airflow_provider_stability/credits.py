@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from airflow_provider_stability.exceptions import StabilityParameterError
 
-__all__ = ["check_literal_min_credits", "describe", "describe_credits", "is_enough", "parse_min_credits"]
+__all__ = [
+    "check_literal_min_credits",
+    "describe",
+    "describe_credits",
+    "is_enough",
+    "parse_credits",
+    "parse_min_credits",
+]
 
 _PLAIN_BELOW: Final = 1e15  # above that a float's decimals are noise, and a plain number is hard to read
 
@@ -23,17 +30,27 @@ def parse_min_credits(value: object) -> float:
     :param value: a number, or the text that a template rendered to; finite, 0 or more.
     :raises StabilityParameterError: for anything else.
     """
-    allowed = "allowed is a finite number of 0 or more, or a template that renders to one"
+    return parse_credits("min_credits", value, ", or a template that renders to one")
+
+
+def parse_credits(name: str, value: object, or_what: str = "") -> float:
+    """Return the number of credits that a parameter stands for.
+
+    :param name: of the parameter, for the error.
+    :param or_what: what else is allowed, for the error.
+    :raises StabilityParameterError: for anything but a finite number of 0 or more, or the text of one.
+    """
+    allowed = f"allowed is a finite number of 0 or more{or_what}"
     # bool is an int to Python, and min_credits=True is a mistake to everybody else.
     if isinstance(value, bool) or not isinstance(value, str | numbers.Real | Decimal):
-        raise StabilityParameterError(f"min_credits is {value!r}, a {type(value).__name__}; {allowed}")
+        raise StabilityParameterError(f"{name} is {value!r}, a {type(value).__name__}; {allowed}")
     try:
         # float() reads "1_000", which nobody writes into a template on purpose.
         number = math.nan if isinstance(value, str) and "_" in value else float(value)
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
-        raise StabilityParameterError(f"min_credits is {value!r}; {allowed}")
+        raise StabilityParameterError(f"{name} is {value!r}; {allowed}")
     return number
 
 

@@ -44,7 +44,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_PACKAGE}.operators.account", f"{_PACKAGE}.operators.balance"],
             }
         ],
-        "triggers": [{"integration-name": integration, "python-modules": [f"{_PACKAGE}.triggers.balance"]}],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{_PACKAGE}.triggers.balance", f"{_PACKAGE}.triggers.crossing"],
+            }
+        ],
         "extra-links": [f"{_PACKAGE}.links.BillingLink"],
         "connection-types": [
             {

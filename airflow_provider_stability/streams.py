@@ -98,6 +98,11 @@ class Waiter:
         """Whether the last poll brought a balance."""
         return self.stream.is_known
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an outcome."""
+        return self.outcome is not None
+
     async def wait(self) -> None:
         """Return when there is an outcome, or something new to say."""
         if self.outcome is None and not self._is_woken:

