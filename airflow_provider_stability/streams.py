@@ -208,8 +208,9 @@ class Stream:
         while True:
             await self._until_due()
             await self.poller.admission()
-            self._is_wanted_now = False
             found = await self.poller.ask(self.organization)
+            # Those who came while it was asked are answered by it, too.
+            self._is_wanted_now = False
             self.polled_at = time.monotonic()
             self.is_known = not isinstance(found, StabilityError)
             if isinstance(found, StabilityError):
