@@ -35,23 +35,24 @@ class CallThreads(Generic[_State]):
         self._calls: queue.SimpleQueue[tuple[Callable[[_State], Any], asyncio.Future[Any]] | None]
         self._calls = queue.SimpleQueue()
         self._started = 0
-        self._busy = 0
+        # Calls that are made or wait to be, also for callers who have left: a thread that hangs is no free
+        # one.
+        self._open = 0
+        self._lock = threading.Lock()
 
     async def call(self, function: Callable[[_State], Any]) -> Any:
         """Run a function in one of the threads, on that thread's state, and return what it returns.
 
         A caller that is cancelled leaves the thread to finish by itself.
         """
-        if self._busy == self._started and self._started < _MOST:
-            self._started += 1
-            threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._busy += 1
+        with self._lock:
+            self._open += 1
+            if self._open > self._started and self._started < _MOST:
+                self._started += 1
+                threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
         self._calls.put((function, future))
-        try:
-            return await future
-        finally:
-            self._busy -= 1
+        return await future
 
     def close(self) -> None:
         """Let the threads end when they have nothing to do."""
@@ -62,18 +63,22 @@ class CallThreads(Generic[_State]):
         state = self._make_state()
         try:
             while (item := self._calls.get()) is not None:
-                function, future = item
-                if future.cancelled():
-                    continue
-                try:
-                    result, error = function(state), None
-                except Exception as raised:  # noqa: BLE001  # it is the caller's, and goes there
-                    result, error = None, raised
-                # The loop may have been closed while the call hung; then nobody is left to tell.
-                with suppress(RuntimeError):
-                    future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+                self._make(state, *item)
         finally:
             self._end_state(state)
+
+    def _make(self, state: _State, function: Callable[[_State], Any], future: asyncio.Future[Any]) -> None:
+        result, error = None, None
+        try:
+            if not future.cancelled():
+                result = function(state)
+        except Exception as raised:  # noqa: BLE001  # it is the caller's, and goes there
+            error = raised
+        with self._lock:
+            self._open -= 1  # before the caller knows, whose next call is to find this thread free
+        # The loop may have been closed while the call hung; then nobody is left to tell.
+        with suppress(RuntimeError):
+            future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "StabilityResponseError",
     "StabilityStatusError",
     "StabilityTimeoutError",
+    "as_value",
     "permanent_error",
     "status_error_class",
 ]
@@ -226,6 +227,12 @@ def status_error_class(status_code: int) -> type[StabilityStatusError]:
     """Return the class for an HTTP status of 400 or more."""
     default = ServerError if status_code >= _FIRST_SERVER_ERROR else BadRequestError
     return _BY_STATUS.get(status_code, default)
+
+
+def as_value(error: StabilityError) -> StabilityError:
+    """Return an error to be read and not raised: without the frames it comes from, and what they hold."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def permanent_error(kind: str, message: str) -> StabilityError:

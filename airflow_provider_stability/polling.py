@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from airflow_provider_stability.budget import Budget
 from airflow_provider_stability.call_threads import CallThreads
 from airflow_provider_stability.connections import read_settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
     StabilityError,
+    as_value,
 )
 from airflow_provider_stability.metrics import record_poll
 from airflow_provider_stability.streams import SLICE, Failed, Stream, Waiter
@@ -32,19 +34,12 @@ if TYPE_CHECKING:
     from airflow_provider_stability.client import StabilityClient
     from airflow_provider_stability.settings import Settings
 
-    _Scope = tuple[str, str | None]  # connection and organization
-    _Verdict = tuple[Settings, StabilityError]
-
 __all__ = ["Poller", "join"]
 
 log = logging.getLogger(__name__)
 
 SETTINGS_AGE: Final = 60.0
 """Seconds after which the connection is read anew; at once where the service refuses what it says."""
-
-BUDGET: Final = 120
-WINDOW: Final = 10.0
-"""So many requests in so many seconds with one key, of the 150 in 10 s that Stability AI publishes."""
 
 _EVERY: Final = "*"  # no organization: allowed are those without such a character at the service
 
@@ -64,36 +59,62 @@ def join(
     :param is_watcher: whether to be woken by every poll, whatever the balance.
     :returns: the place in the wait; its ``leave`` must be called in the end.
     """
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    poller = pollers.get(connection_id)
+    registry = _registries.setdefault(asyncio.get_running_loop(), _Registry())
+    poller = registry.pollers.get(connection_id)
     if poller is None:
-        poller = pollers[connection_id] = Poller(connection_id, pollers)
+        poller = registry.pollers[connection_id] = Poller(connection_id, registry)
     return poller.stream(organization).add(needed, interval, is_watcher=is_watcher)
 
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
-"""By event loop: tests, ``dag.test()`` and forks each bring their own, and nothing here outlives its loop."""
+class _Registry:
+    """What one event loop has: its pollers, and what outlives them for a while."""
 
-_verdicts: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Scope, _Verdict]] = WeakKeyDictionary()
+    def __init__(self) -> None:
+        self.pollers: dict[str, Poller] = {}
+        self.budgets: dict[str, Budget] = {}
+        self.verdicts: dict[tuple[str, str | None], tuple[Settings, StabilityError]] = {}
+
+    def forget_later(self, connection_id: str) -> None:
+        """Let go of a budget when nobody uses it and it does not matter any more."""
+        budget = self.budgets[connection_id]
+
+        def forget() -> None:
+            if connection_id not in self.pollers and self.budgets.get(connection_id) is budget:
+                del self.budgets[connection_id]
+
+        asyncio.get_running_loop().call_later(budget.matters_for, forget)
+
+    def remember(self, scope: tuple[str, str | None], verdict: tuple[Settings, StabilityError]) -> None:
+        """Keep a refusal for a while."""
+        self.verdicts[scope] = verdict
+
+        def forget() -> None:
+            if self.verdicts.get(scope) is verdict:
+                del self.verdicts[scope]
+
+        asyncio.get_running_loop().call_later(VERDICT_AGE, forget)
+
+
+_registries: WeakKeyDictionary[asyncio.AbstractEventLoop, _Registry] = WeakKeyDictionary()
+"""By event loop: tests, ``dag.test()`` and forks each bring their own, and nothing here outlives its loop."""
 
 
 class Poller:
     """Asks for balances with the key of one connection.
 
     :param connection_id: the Airflow connection.
-    :param pollers: where it is registered, and takes itself out of.
+    :param registry: where it is registered, and takes itself out of.
     """
 
-    def __init__(self, connection_id: str, pollers: dict[str, Poller]) -> None:
+    def __init__(self, connection_id: str, registry: _Registry) -> None:
         self._connection_id = connection_id
-        self._pollers = pollers
+        self._registry = registry
+        self._budget = registry.budgets.setdefault(connection_id, Budget())
         self._streams: dict[str | None, Stream] = {}
         self._settings: Settings | None = None
         self._settings_at = 0.0
         self._reading: asyncio.Task[Settings] | None = None
         self._threads = CallThreads(_Client, _Client.close)
-        self._requests: deque[float] = deque(maxlen=BUDGET)
-        self._pause_end = 0.0
         self._loop = asyncio.get_running_loop()
 
     def stream(self, organization: str | None) -> Stream:
@@ -108,20 +129,10 @@ class Poller:
             self._forget([stream])
             stream.task.cancel()
 
-    def pause(self, seconds: float) -> None:
-        """Make no request with this key for so long."""
-        self._pause_end = max(self._pause_end, time.monotonic() + seconds)
-
-    async def admission(self) -> None:
-        """Return when another request may be made, and count it."""
-        while True:
-            now = time.monotonic()
-            is_full = len(self._requests) == BUDGET
-            free_at = max(self._pause_end, self._requests[0] + WINDOW if is_full else now)
-            if free_at <= now:
-                self._requests.append(now)
-                return
-            await asyncio.sleep(free_at - now)
+    @property
+    def is_paused(self) -> bool:
+        """Whether the service has asked for a pause that is not over."""
+        return self._budget.is_paused
 
     async def ask(self, organization: str | None) -> float | StabilityError:
         """Return the balance, or what went wrong; nothing is raised but a cancellation."""
@@ -140,7 +151,7 @@ class Poller:
                 else:
                     found = await self._request(fresh, organization)
         except StabilityError as error:
-            return error
+            return as_value(error)
         except Exception as error:
             # A defect of ours. Waiting on without a balance would hide it until the timeout.
             log.exception("The poll of connection %r broke", self._connection_id)
@@ -163,10 +174,26 @@ class Poller:
                 await asyncio.sleep(0)
 
     async def _request(self, settings: Settings, organization: str | None) -> float | StabilityError:
-        found: float | StabilityError = await self._threads.call(
-            lambda client: client.ask(settings, organization)
-        )
+        found: float | StabilityError | None = None
+        while found is None:
+            if (wait := self._budget.wait) > 0:
+                await asyncio.sleep(wait)
+                continue
+            self._budget.count()
+            found = await self._threads.call(partial(self._ask_in_thread, settings, organization))
         record_poll(self._connection_id, organization or settings.organization, found)
+        return found
+
+    def _ask_in_thread(
+        self, settings: Settings, organization: str | None, client: _Client
+    ) -> float | StabilityError | None:
+        """Ask, unless the service said 429 while this call waited for a thread; then it has to wait again."""
+        if self._budget.is_paused:
+            return None
+        found = client.ask(settings, organization)
+        if isinstance(found, StabilityError) and found.pause:
+            # Here, as this thread may take up the next call before the event loop has heard.
+            self._budget.pause(found.pause)
         return found
 
     async def _current_settings(self) -> Settings:
@@ -190,25 +217,22 @@ class Poller:
             self._settings, self._settings_at = reading.result(), time.monotonic()
 
     def _verdict(self, settings: Settings, organization: str | None) -> StabilityError | None:
-        verdicts = _verdicts.get(self._loop, {})
         for scope in (_EVERY, organization):
-            refused = verdicts.get((self._connection_id, scope))
+            refused = self._registry.verdicts.get((self._connection_id, scope))
             if refused is not None and refused[0] == settings:
                 return refused[1]
         return None
 
     def _remember(self, settings: Settings, organization: str | None, error: StabilityError) -> None:
-        verdicts = _verdicts.setdefault(self._loop, {})
-        scope = (self._connection_id, _EVERY if isinstance(error, AuthenticationError) else organization)
-        verdicts[scope] = (settings, error)
-        self._loop.call_later(VERDICT_AGE, verdicts.pop, scope, None)
+        scope = _EVERY if isinstance(error, AuthenticationError) else organization
+        self._registry.remember((self._connection_id, scope), (settings, error))
 
     def _forget(self, streams: list[Stream]) -> None:
         for stream in streams:
             self._streams.pop(stream.organization, None)
-        if not self._streams:
-            if self._pollers.get(self._connection_id) is self:
-                del self._pollers[self._connection_id]
+        if not self._streams and self._registry.pollers.get(self._connection_id) is self:
+            del self._registry.pollers[self._connection_id]
+            self._registry.forget_later(self._connection_id)
             self._threads.close()
 
 
@@ -228,7 +252,7 @@ class _Client:
         try:
             return self._client.get_balance(organization).credits
         except StabilityError as error:
-            return error
+            return as_value(error)
 
     def close(self) -> None:
         if self._client is not None:

@@ -36,6 +36,7 @@ HEARTBEAT: Final = 600.0
 SLICE: Final = 500  # waiters that are woken before the event loop gets a turn
 _NEWS_SLICE: Final = 20  # a line of a log costs much more than a wake
 _NEWS_GAP: Final = 0.01
+_SHORTEST: Final = 0.05  # seconds between two polls, whatever is asked for
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class Waiter:
     def is_known(self) -> bool:
         """Whether the last poll brought a balance."""
         return self.stream.is_known
+
+    @property
+    def may_still_hear(self) -> bool:
+        """Whether a first answer is under way, so that a wait whose time is over may still look once."""
+        return self.stream.polled_at is None and not self.stream.poller.is_paused
 
     @property
     def is_over(self) -> bool:
@@ -207,7 +213,6 @@ class Stream:
     async def _run(self) -> None:
         while True:
             await self._until_due()
-            await self.poller.admission()
             found = await self.poller.ask(self.organization)
             # Those who came while it was asked are answered by it, too.
             self._is_wanted_now = False
@@ -218,7 +223,6 @@ class Stream:
                 if not found.transient:
                     await self.poller.fail(self, found)
                     return
-                self.poller.pause(found.pause)
             else:
                 self.known.found(found)
                 await self._open(found)
@@ -230,7 +234,7 @@ class Stream:
         while not self._is_wanted_now:
             assert self.polled_at is not None
             self._changed.clear()
-            due = self.polled_at + min(self._intervals, default=0.0)
+            due = self.polled_at + max(_SHORTEST, min(self._intervals, default=0.0))
             if time.monotonic() >= due:
                 return
             await self._tell(due)

@@ -135,7 +135,7 @@ def watch(
             await polls(2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert polling._pollers.get(asyncio.get_running_loop()) == {}
+        assert polling._registries[asyncio.get_running_loop()].pollers == {}
 
     asyncio.run(main())
     return events

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_stability.hooks.stability import StabilityHook
+
 __all__ = ["BalanceSensor"]
 
 _SLEW: Final = 1.0
@@ -51,9 +53,7 @@ _SLEW: Final = 1.0
 
 _TRIGGER: Final = "airflow_provider_stability.triggers.balance.BalanceTrigger"
 _MOST_DOUBLINGS: Final = 64
-_TIMED_OUT: Final = (
-    "Trigger timeout"  # TriggerFailureReason.TRIGGER_TIMEOUT, in a place of its own in each version
-)
+_TIMED_OUT: Final = "timeout"  # "Trigger/execution timeout" in 2.11, "Trigger timeout" in 3.x
 
 
 class BalanceSensor(BaseSensorOperator):
@@ -116,7 +116,8 @@ class BalanceSensor(BaseSensorOperator):
 
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls=_TRIGGER,
-                trigger_kwargs=self._trigger_kwargs(),
+                trigger_kwargs=self._trigger_kwargs()
+                | {"timeout": self.timeout, "deferral_limit": self._deferral_limit()},
                 next_method="execute_complete",
                 timeout=timedelta(seconds=self.timeout + BACKSTOP),
             )
@@ -146,20 +147,18 @@ class BalanceSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> float:  # noqa: ARG002  # Airflow's
         """Take up what the trigger found, and return the credits."""
-        status = event.get("status") if isinstance(event, dict) else None
-        if status == "success":
-            available = float(event["credits"])
-            self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
-            return available
-        if status == "timeout":
-            end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
-            raise end(f"The wait of {self.timeout:g} s is over. {event['message']}")
-        if status == "failed":
-            error = permanent_error(str(event.get("kind")), str(event.get("message")))
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipping due to never_fail is set to True. {error}")
-            raise error
-        raise StabilityError(f"the trigger sent {event!r}; allowed is a status of success, timeout or failed")
+        match event:
+            case {"status": "success", "credits": int() | float() as available}:
+                self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
+                return float(available)
+            case {"status": "timeout", "message": str() as known}:
+                end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
+                raise end(f"The wait of {self.timeout:g} s is over. {known}")
+            case {"status": "failed", "kind": str() as kind, "message": str() as message}:
+                if self.never_fail:
+                    raise AirflowSkipException(f"Skipping due to never_fail is set to True. {message}")
+                raise permanent_error(kind, message)
+        raise StabilityError(f"the trigger sent {event!r}; allowed is an event of success, timeout or failed")
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Give each end of a deferred wait the meaning it has in the other modes, on every version."""
@@ -178,13 +177,15 @@ class BalanceSensor(BaseSensorOperator):
         Without this, 2.11 retries a wait whose time is over, and ``soft_fail`` makes a skip of a broken
         trigger.
         """
-        if next_kwargs.get("error") == _TIMED_OUT:
+        if _TIMED_OUT in str(next_kwargs.get("error")).lower():
             end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
             raise end(
                 f"The wait of {self.timeout:g} s is over, and no triggerer has ended it: is one running? "
                 "What it knew is in its log."
             )
         self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
+        if self.never_fail:
+            raise AirflowSkipException("Skipping due to never_fail is set to True. The trigger failed.")
         raise StabilityConnectionError("the trigger failed; its log has the reason")
 
     def _is_deferrable(self, wanted: bool | None, *, in_triggerer: bool) -> bool:  # noqa: FBT001
@@ -213,6 +214,11 @@ class BalanceSensor(BaseSensorOperator):
         is_plain = all(each is None or isinstance(each, str | int | float) for each in values)
         return STARTS_IN_TRIGGERER and is_plain and (RENDERS_IN_TRIGGERER or not has_template)
 
+    def _deferral_limit(self) -> float:
+        """Return the seconds that Airflow lets a deferral take; the ``execution_timeout`` counts, too."""
+        limits = [timedelta(seconds=self.timeout + BACKSTOP), self.execution_timeout]
+        return min(each for each in limits if each is not None).total_seconds()
+
     def _trigger_kwargs(self) -> dict[str, Any]:
         return {
             "min_credits": self.min_credits,
@@ -232,22 +238,19 @@ class BalanceSensor(BaseSensorOperator):
         if wait.pause_left:
             time.sleep(wait.pause_left)
         from airflow_provider_stability.hooks.stability import StabilityHook
-        from airflow_provider_stability.metrics import record_poll
 
         needed = parse_min_credits(self.min_credits)
         try:
             # A hook per poke, so that a connection which changes is seen. No repetition: the next poke is
             # one.
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
-                available = hook.get_balance(self._checked_organization()).credits
+                available = self._ask(hook)
         except StabilityError as error:
-            record_poll(self.stability_conn_id, self.organization, error)
             wait.failed(error)
             if not error.transient:
                 raise
             self.log.warning("Waiting on, balance unknown: %s", error)
             return False
-        record_poll(self.stability_conn_id, self.organization, available)
         wait.found(available)
         if not is_enough(available, needed):
             self.log.info("%s", describe(available, needed))
@@ -282,6 +285,19 @@ class BalanceSensor(BaseSensorOperator):
         # Rescheduled by an Airflow without a memory, the next process would ask in the middle of the pause.
         end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
         raise end(f"{said}; ending now, as no request could be made before.")
+
+    def _ask(self, hook: StabilityHook) -> float:
+        """Return the balance, and tell the metrics."""
+        from airflow_provider_stability.metrics import record_poll
+
+        organization = self._checked_organization() or hook.client.settings.organization
+        try:
+            available = hook.get_balance(organization).credits
+        except StabilityError as error:
+            record_poll(self.stability_conn_id, organization, error)
+            raise
+        record_poll(self.stability_conn_id, organization, available)
+        return available
 
     def _checked_organization(self) -> str | None:
         return check_organization(self.organization, is_given=self._names_organization)

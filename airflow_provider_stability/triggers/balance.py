@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.credits import describe, parse_min_credits
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.parameters import BACKSTOP, check_organization
+from airflow_provider_stability.parameters import check_organization
 from airflow_provider_stability.polling import join
 from airflow_provider_stability.streams import Failed, Opened
 from airflow_provider_stability.version_compat import success_event
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BalanceTrigger"]
 
 _LONGEST_NAP: Final = 600.0  # a clock that is set is noticed after that at the latest
+_LONGEST_LOOK: Final = 10.0  # seconds past its end that a wait gives its first look
+_LOOK_AGAIN: Final = 0.2
 
 
 class BalanceTrigger(BaseTrigger):
@@ -43,6 +45,8 @@ class BalanceTrigger(BaseTrigger):
     :param do_xcom_push: whether the credits are pushed to XCom then.
     :param names_organization: whether the DAG names an organization, so that None can only be what became of
         it.
+    :param timeout: seconds that the wait takes at most, where there is no ``end_time``.
+    :param deferral_limit: seconds from the start to Airflow's own limit on the deferral, for the same case.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class BalanceTrigger(BaseTrigger):
         end_from_trigger: bool = False,
         do_xcom_push: bool = True,
         names_organization: bool = False,
+        timeout: float | None = None,
+        deferral_limit: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow gives it no types
         # Nothing is checked here: what a constructor raises, Airflow does not hand to the task.
@@ -67,7 +73,9 @@ class BalanceTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
         self.names_organization = names_organization
-        self.timeout_after: Any = None  # set by the triggerer, from 2.11 to 3.3
+        self.timeout = timeout
+        self.deferral_limit = deferral_limit
+        self.timeout_after: Any = None  # set by the triggerers of 3.x
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
@@ -80,6 +88,8 @@ class BalanceTrigger(BaseTrigger):
             "end_from_trigger",
             "do_xcom_push",
             "names_organization",
+            "timeout",
+            "deferral_limit",
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             name: getattr(self, name) for name in names
@@ -112,15 +122,15 @@ class BalanceTrigger(BaseTrigger):
             waiter.leave()
 
     async def _wait_at(self, waiter: Waiter, needed: float) -> dict[str, Any]:
-        end = self._end_of_wait()
+        end = max(self._end_of_wait(), time.time())
         said = None
         while waiter.outcome is None:
-            # A wait looks once before it gives up, as Airflow's sensors do.
             left = end - time.time()
-            if left <= 0 and waiter.stream.polled_at is not None:
+            # A wait looks once before it gives up, as Airflow's sensors do, if only the service lets it.
+            if left <= 0 and not (left > -_LONGEST_LOOK and waiter.may_still_hear):
                 return {"status": "timeout", "message": waiter.known.summary(needed)}
             try:
-                async with asyncio.timeout(min(left, _LONGEST_NAP) if left > 0 else None):
+                async with asyncio.timeout(min(left, _LONGEST_NAP) if left > 0 else _LOOK_AGAIN):
                     await waiter.wait()
             except TimeoutError:
                 continue
@@ -135,9 +145,15 @@ class BalanceTrigger(BaseTrigger):
     def _end_of_wait(self) -> float:
         if self.end_time is not None:
             return self.end_time
-        if self.timeout_after is not None:
-            return float(self.timeout_after.timestamp()) - BACKSTOP
-        return float("inf")
+        if self.timeout is None:
+            return float("inf")
+        # Started here, so that nobody could say when. Airflow's own limit is kept in its database over a
+        # restart of the triggerer, and was so many seconds from the start. 2.11 has it with the task
+        # instance.
+        limit = self.timeout_after or getattr(self.task_instance, "trigger_timeout", None)
+        if limit is None or self.deferral_limit is None:
+            return time.time() + self.timeout
+        return float(limit.timestamp()) - self.deferral_limit + self.timeout
 
     def _say(self, waiter: Waiter, needed: float, said: str | None) -> str | None:
         """Write what is known into this gate's own log, and that it is the same as before if it is."""
