@@ -64,7 +64,9 @@ class BalanceSensor(BaseSensorOperator):
 
     ``poke_interval``, ``timeout``, ``mode``, ``exponential_backoff``, ``max_wait`` and ``soft_fail`` mean
     what they mean to any Airflow sensor. ``soft_fail`` makes a skip of a timeout, never of an error that
-    waiting cannot mend. ``silent_fail`` and ``never_fail`` do cover such errors, as Airflow says they should.
+    waiting cannot mend. ``silent_fail`` (in poke and reschedule mode) and ``never_fail`` do cover such errors
+    of the connection and the service, as Airflow says they should; a wrong parameter fails the task all the
+    same.
 
     :param min_credits: the credits that are enough: a finite number of 0 or more, or a template that renders
         to one.
@@ -132,8 +134,7 @@ class BalanceSensor(BaseSensorOperator):
             if self.deferrable:
                 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
-                # At once: gates that start together must not each ask from a worker. The poller answers them
-                # all.
+                # At once: gates that start together must not each ask from a worker. One poll answers all.
                 self.defer(
                     trigger=BalanceTrigger(**self._trigger_kwargs(), end_time=time.time() + self.timeout),
                     method_name="execute_complete",
@@ -232,17 +233,16 @@ class BalanceSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
+        from airflow_provider_stability.hooks.stability import StabilityHook
+
         wait = current_wait()
         if wait.pause_left > _SLEW:
             return False
         if wait.pause_left:
             time.sleep(wait.pause_left)
-        from airflow_provider_stability.hooks.stability import StabilityHook
-
         needed = parse_min_credits(self.min_credits)
         try:
-            # A hook per poke, so that a connection which changes is seen. No repetition: the next poke is
-            # one.
+            # A hook per poke, so that a connection which changes is seen. The next poke is the repetition.
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
                 available = self._ask(hook)
         except StabilityError as error:
@@ -262,8 +262,7 @@ class BalanceSensor(BaseSensorOperator):
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         # Airflow's hook between two pokes, of both modes, with this signature from 2.11 to 3.3.
-        # It raises 2 to the number of pokes, which overflows after a thousand (17 hours at a max_wait of 60
-        # s).
+        # It raises 2 to the number of pokes, which overflows after a thousand: 17 h at a max_wait of 60 s.
         poke_count = min(poke_count, _MOST_DOUBLINGS)
         interval = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         wait = current_wait()
@@ -308,7 +307,8 @@ class BalanceSensor(BaseSensorOperator):
         link = BillingLink()
         # A backend of the user's own would store the link where the UI does not look.
         own_backend = conf.get("core", "xcom_backend", fallback="").rpartition(".")[2] != "BaseXCom"
-        if ti is None or self.reschedule or own_backend or not hasattr(link, "xcom_key"):
+        is_brief = self.reschedule or self.deferrable
+        if ti is None or is_brief or own_backend or not hasattr(link, "xcom_key"):
             return
         try:
             ti.xcom_push(key=link.xcom_key, value=BILLING_URL)
