@@ -1,0 +1,1 @@
+"""This package against what Airflow users would use otherwise. Start it with ``benchmarks/run``."""

@@ -1,0 +1,72 @@
+"""Runs a measurement in a process of its own, in an Airflow home of its own, and ends all it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["airflow_environment", "end_on_sigterm", "measure"]
+
+_LONGEST = 600.0
+_LINES = 30
+
+
+def airflow_environment(home: str) -> dict[str, str]:
+    """Return the environment for an Airflow that knows of no other's configuration."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    return kept | {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    }
+
+
+def measure(module: str, options: Mapping[str, Any]) -> Any:
+    """Run ``python -m MODULE OPTIONS RESULT`` and return what it has written as its result.
+
+    :raises RuntimeError: with the end of what it wrote to its standard error, where it failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as home:
+        result = Path(home, "result.json")
+        with Path(home, "errors").open("w+", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, json.dumps(options), str(result)],
+                stdin=subprocess.PIPE,
+                stdout=errors,
+                stderr=errors,
+                env=airflow_environment(home),
+                start_new_session=True,
+            )
+            try:
+                process.wait(_LONGEST)
+            finally:
+                # The whole group: with it go the trigger runner and the service, whatever came between.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                assert process.stdin is not None
+                process.stdin.close()
+            if process.returncode or not result.exists():
+                errors.seek(0)
+                last = "".join(errors.readlines()[-_LINES:])
+                raise RuntimeError(f"{module} {json.dumps(options)} ended with {process.returncode}:\n{last}")
+        return json.loads(result.read_text(encoding="utf-8"))
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that what was started is ended."""
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
