@@ -18,6 +18,7 @@ __all__ = ["Bars", "machine", "median", "number", "percentile", "ratio", "show",
 
 _MANY = 100
 _FEW = 10
+_SMALL = 0.1
 
 
 def show(text: str = "") -> None:
@@ -73,10 +74,11 @@ def number(value: float | None) -> str:
 
 
 def ratio(ours: float | None, theirs: float | None) -> str:
-    """Return ours as a multiple of theirs."""
+    """Return ours as a multiple of theirs, or as a part of it where it is a small one."""
     if ours is None or not theirs:
         return ""
-    return f"{number(ours / theirs)} x"
+    share = ours / theirs
+    return f"1/{1 / share:,.0f}" if 0 < share < _SMALL else f"{number(share)} x"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
