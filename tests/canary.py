@@ -20,16 +20,15 @@ _FRAGMENT: Final = 8  # characters: too many for chance, few enough that half a 
 class Canary:
     """A key made up for one run, and what shows it.
 
-    Searched for are the key, each run of 8 of its characters, its base64 (also in the middle of a longer text, and in
-    the alphabet for URLs), its hexadecimal digits, and it as a part of a URL.
+    Searched for are the key, each run of 8 of its characters, its base64 (also in the middle of a longer text,
+    and in the alphabet for URLs), its hexadecimal digits, and it as a part of a URL.
     """
 
     def __init__(self) -> None:
         # The last characters are changed by URL-encoding and by one of base64's alphabets.
         self.key: Final = f"sk-{secrets.token_hex(8)}{secrets.token_urlsafe(12)}+/{secrets.token_hex(4)}~?>"
-        self._pattern = re.compile(
-            b"|".join(sorted({re.escape(each) for each in self._traces()})), re.IGNORECASE
-        )
+        traces = sorted({re.escape(each) for each in self._traces()})
+        self._pattern = re.compile(b"|".join(traces), re.IGNORECASE)
 
     def __repr__(self) -> str:
         # pytest prints the objects of an assertion that fails: there it would be taken for a leak.
