@@ -20,8 +20,8 @@ _FRAGMENT: Final = 8  # characters: too many for chance, few enough that half a 
 class Canary:
     """A key made up for one run, and what shows it.
 
-    Searched for are the key, each run of 8 of its characters, its base64 (also in the middle of a longer text,
-    and in the alphabet for URLs), its hexadecimal digits, and it as a part of a URL.
+    Searched for are the key, each run of 8 of its characters, its base64 (also in the middle of a longer
+    text, and in the alphabet for URLs), its hexadecimal digits, and it as a part of a URL.
     """
 
     def __init__(self) -> None:
