@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -215,6 +216,33 @@ def test_requests_are_recorded_as_they_came(simulator: Simulator) -> None:
     assert len(first.headers) == len(list(first.headers)) > 2
     assert KEY in first.headers["authorization"]
     assert KEY not in repr(first)
+
+
+def test_the_record_says_which_balance_was_told_when_and_what_went_wrong(simulator: Simulator) -> None:
+    before = time.time()
+    simulator.set_credits(12.5)
+    call(simulator)
+    late = simulator.fail(delay=0.2)
+    call(simulator)
+    faults = [simulator.fail(**each) for each in ({"status": 503}, {"body": b'{"credits": 7}'})]
+    for _ in faults:
+        call(simulator)
+    call(simulator, "/v1/user/account")
+    cut = simulator.fail(cut_body=True)
+    with pytest.raises(requests.RequestException):
+        call(simulator)
+    reset = simulator.fail(reset=True)
+    with pytest.raises(requests.RequestException):
+        call(simulator)
+
+    found = simulator.requests
+    assert [each.credits for each in found] == [12.5, 12.5, *[None] * 5]
+    assert [each.fault for each in found] == [None, late, *faults, None, cut, reset]
+    assert found[-1].answered_at is None
+    times = [each.answered_at for each in found[:-1] if each.answered_at is not None]
+    assert len(times) == 6
+    assert before <= times[0] <= times[-1] <= time.time()
+    assert times[1] - found[1].at >= 0.2
 
 
 def test_requests_are_counted_by_path_and_organization_until_they_are_reset(simulator: Simulator) -> None:

@@ -35,12 +35,14 @@ class Answer:
     """An answer before it is put on the wire.
 
     :param headers: all but Content-Length, Date and Connection, which the server adds.
+    :param credits: the balance that the body tells, if that is what it does.
     """
 
     status: int = 200
     body: bytes
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+    credits: float | None = None
 
 
 def as_json(value: object, status: int = 200) -> Answer:
@@ -85,7 +87,8 @@ def with_fault(answer: Answer, fault: Fault) -> Answer:
     headers = dict(answer.headers)
     if fault.retry_after is not None:
         headers["Retry-After"] = str(fault.retry_after)
-    return replace(answer, headers=headers | (fault.headers or {}))
+    told = None if fault.cut_body else answer.credits
+    return replace(answer, headers=headers | (fault.headers or {}), credits=told)
 
 
 def _phrase(status: int) -> str:

@@ -77,7 +77,8 @@ def _scoped(state: State, request: RecordedRequest, resource: str, engine: str |
         # permissions to perform this action", fits: the key is good, but not for that organization.
         return error(version, 403)
     if resource == "user/balance":
-        return as_json({"credits": state.credits(request.organization)})
+        available = state.credits(request.organization)
+        return replace(as_json({"credits": available}), credits=available)
     if engine is None:
         # A bare list in v1, an object in v1alpha: the schemas of the two differ.
         return as_json({"engines": ENGINES} if version == ALPHA else ENGINES)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_stability.simulator.fault import Fault
 
 
 class Headers(Mapping[str, str]):
@@ -46,6 +50,9 @@ class RecordedRequest:
     :param at: ``time.time()`` when it had been read.
     :param body: its bytes, empty without a body.
     :param status: of the answer; 0 while the answer is held back, and for a connection that was reset.
+    :param answered_at: ``time.time()`` when its answer was decided; None where it has none yet, or never had.
+    :param credits: the balance that the answer told; None for every other answer, and for one that was cut.
+    :param fault: what it was hit by.
     """
 
     method: str
@@ -55,3 +62,6 @@ class RecordedRequest:
     at: float
     body: bytes = field(default=b"", repr=False)
     status: int = 0
+    answered_at: float | None = None
+    credits: float | None = None
+    fault: Fault | None = None

@@ -165,19 +165,22 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
         )
         if request.path.startswith(control.PREFIX):
-            self._send(request, control.answer(state, request), None)
+            told = control.answer(state, request)
+            self._send(replace(request, status=told.status), told, None)
             return
         arrival = state.arrive(request, api.shown_key(request))
         fault = arrival.fault
+        request = replace(request, fault=fault)
         if fault is not None and fault.delay and server.stopping.wait(fault.delay):
             self.close_connection = True
         elif fault is not None and fault.reset:
             self.close_connection = True
             server.reset_on_close(self.connection)
-            self._report(request, 0)
+            self._report(request)
         else:
             answer = api.answer(state, request, arrival)
-            state.answered(arrival.ticket, answer.status)
+            request = replace(request, status=answer.status, answered_at=time.time(), credits=answer.credits)
+            state.answered(arrival.ticket, request)
             self._send(request, answer, fault)
 
     # Any method is served: which are allowed is for the API to say, with an error of its own shape.
@@ -207,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, request: RecordedRequest, answer: Answer, fault: Fault | None) -> None:
         data = self._bytes(answer, fault)
-        self._report(request, answer.status)
+        self._report(request)
         if fault is None or not fault.drip:
             self.wfile.write(data)
             return
@@ -217,9 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
 
-    def _report(self, request: RecordedRequest, status: int) -> None:
+    def _report(self, request: RecordedRequest) -> None:
         if self.server.on_answer is not None:
-            self.server.on_answer(replace(request, status=status))
+            self.server.on_answer(request)
 
     def _bytes(self, answer: Answer, fault: Fault | None) -> bytes:
         """Return head and body in one piece: two writes would cost a second packet and a slower client."""

@@ -197,9 +197,10 @@ class State:
         with self._changed:
             ticket = self._arrived
             self._arrived += 1
-            self._requests[ticket] = request
+            fault = self._strike(request)
+            self._requests[ticket] = replace(request, fault=fault)
             self._changed.notify_all()
-            return Arrival(ticket, self._strike(request), self._admit() if key == self._key else None)
+            return Arrival(ticket, fault, self._admit() if key == self._key else None)
 
     def _admit(self) -> int | None:
         now = time.monotonic()
@@ -215,11 +216,11 @@ class State:
         # A microsecond off, or the rounding of floats would make 61 s of a time-out of 60.
         return max(1, math.ceil(window.until - now - 1e-6))
 
-    def answered(self, ticket: int, status: int) -> None:
-        """Note the status a request was answered with, unless it was forgotten meanwhile."""
+    def answered(self, ticket: int, request: RecordedRequest) -> None:
+        """Keep a request as it was answered, unless it was forgotten meanwhile."""
         with self._changed:
             if ticket in self._requests:
-                self._requests[ticket] = replace(self._requests[ticket], status=status)
+                self._requests[ticket] = request
 
     def requests(self) -> list[RecordedRequest]:
         """Return the requests so far, in the order they arrived."""
