@@ -1,9 +1,9 @@
 """One poll for every gate: what is common to all that wait with one key.
 
 In a triggerer process there is one ``Poller`` per connection, and in it one ``Stream`` per organization. The
-poller keeps what belongs to the key: the settings of the connection, one rate budget, one pause after a 429.
-It hands out errors as values and leaves nothing behind when the last one leaves. Knows samples and waiters,
-not triggers.
+poller keeps what belongs to the key: the settings of the connection, and the rate budget and the pause after
+a 429, which it shares with the pollers of other connections with the same key. It hands out errors as values
+and leaves nothing behind when the last one leaves. Knows samples and waiters, not triggers.
 
 Airflow's own shared streams (3.3, ``airflow/triggers/shared_stream.py``) exist from 3.3 on only, keep no
 sample for those who come late, wake every member at each poll, and raise one exception in all of them.
@@ -16,7 +16,7 @@ import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_stability.budget import Budget
 from airflow_provider_stability.call_threads import CallThreads
@@ -71,18 +71,21 @@ class _Registry:
 
     def __init__(self) -> None:
         self.pollers: dict[str, Poller] = {}
-        self.budgets: dict[str, Budget] = {}
+        self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self.verdicts: dict[tuple[str, str | None], tuple[Settings, StabilityError]] = {}
 
-    def forget_later(self, connection_id: str) -> None:
-        """Let go of a budget when nobody uses it and it does not matter any more."""
-        budget = self.budgets[connection_id]
+    def budget(self, settings: Settings) -> Budget:
+        """Return what may be asked with a key, which several connections may have."""
+        return self._budgets.setdefault(settings.credential, Budget())
 
-        def forget() -> None:
-            if connection_id not in self.pollers and self.budgets.get(connection_id) is budget:
-                del self.budgets[connection_id]
+    def keep(self, budget: Budget) -> None:
+        """Hold on to a budget until it does not matter any more."""
 
-        asyncio.get_running_loop().call_later(budget.matters_for, forget)
+        def look_again() -> None:
+            if budget.is_paused:  # the last answer came after the last gate had left
+                self.keep(budget)
+
+        asyncio.get_running_loop().call_later(budget.matters_for, look_again)
 
     def remember(self, scope: tuple[str, str | None], verdict: tuple[Settings, StabilityError]) -> None:
         """Keep a refusal for a while."""
@@ -109,7 +112,7 @@ class Poller:
     def __init__(self, connection_id: str, registry: _Registry) -> None:
         self._connection_id = connection_id
         self._registry = registry
-        self._budget = registry.budgets.setdefault(connection_id, Budget())
+        self._budget = Budget()  # that of the key, once it is known
         self._streams: dict[str | None, Stream] = {}
         self._settings: Settings | None = None
         self._settings_at = 0.0
@@ -174,26 +177,15 @@ class Poller:
                 await asyncio.sleep(0)
 
     async def _request(self, settings: Settings, organization: str | None) -> float | StabilityError:
+        self._budget = budget = self._registry.budget(settings)
         found: float | StabilityError | None = None
         while found is None:
-            if (wait := self._budget.wait) > 0:
+            if (wait := budget.wait) > 0:
                 await asyncio.sleep(wait)
                 continue
-            self._budget.count()
-            found = await self._threads.call(partial(self._ask_in_thread, settings, organization))
+            budget.count()
+            found = await self._threads.call(partial(_ask_in_thread, settings, organization, budget))
         record_poll(self._connection_id, organization or settings.organization, found)
-        return found
-
-    def _ask_in_thread(
-        self, settings: Settings, organization: str | None, client: _Client
-    ) -> float | StabilityError | None:
-        """Ask, unless the service said 429 while this call waited for a thread; then it has to wait again."""
-        if self._budget.is_paused:
-            return None
-        found = client.ask(settings, organization)
-        if isinstance(found, StabilityError) and found.pause:
-            # Here, as this thread may take up the next call before the event loop has heard.
-            self._budget.pause(found.pause)
         return found
 
     async def _current_settings(self) -> Settings:
@@ -232,7 +224,7 @@ class Poller:
             self._streams.pop(stream.organization, None)
         if not self._streams and self._registry.pollers.get(self._connection_id) is self:
             del self._registry.pollers[self._connection_id]
-            self._registry.forget_later(self._connection_id)
+            self._registry.keep(self._budget)
             self._threads.close()
 
 
@@ -258,3 +250,16 @@ class _Client:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _ask_in_thread(
+    settings: Settings, organization: str | None, budget: Budget, client: _Client
+) -> float | StabilityError | None:
+    """Ask, unless the service said 429 while this call waited for a thread; then it has to wait again."""
+    if budget.is_paused:
+        return None
+    found = client.ask(settings, organization)
+    if isinstance(found, StabilityError) and found.pause:
+        # Here, as this thread may take up the next call before the event loop has heard.
+        budget.pause(found.pause)
+    return found

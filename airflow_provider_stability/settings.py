@@ -6,6 +6,7 @@ repeats the value only where it cannot be secret.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -67,6 +68,11 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """The values that may never be shown."""
         return (self.api_key, *secrets_of_proxy(self.proxy or ""))
+
+    @property
+    def credential(self) -> str:
+        """What tells this key at this service from others, and does not show it."""
+        return hashlib.sha256(f"{self.base_url} {self.api_key}".encode()).hexdigest()
 
     @classmethod
     def parse(

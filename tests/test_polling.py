@@ -254,6 +254,40 @@ async def test_the_budget_also_counts_the_requests_of_those_who_have_left(
 
 
 @in_a_loop
+async def test_connections_with_the_same_key_share_its_budget_and_its_pause(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "BUDGET", 5)
+    monkeypatch.setattr(budget, "WINDOW", 0.5)
+    monkeypatch.setenv("AIRFLOW_CONN_SECOND", account.connection(organization="org-b"))
+    with gates(interval=0.01), gates(connection="second", interval=0.01):
+        await until(lambda: account.count() >= 31)
+        times = [each.at for each in account.requests]
+        account.fail(status=429, retry_after=2)
+        await until(lambda: any(each.status == 429 for each in account.requests))
+        refused = next(each for each in account.requests if each.status == 429)
+        await until(lambda: account.requests[-1].at >= refused.at + 2)
+    assert times[30] - times[1] >= 2.2
+    assert account.count(organization="org-b") >= 5
+    # One that was on its way when the refusal came does not count.
+    assert len([each for each in account.requests if refused.at + 0.2 < each.at < refused.at + 1.9]) == 0
+
+
+@in_a_loop
+async def test_a_budget_is_kept_for_no_longer_than_it_matters(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "WINDOW", 0.2)
+    with gates(needed=5) as alone:
+        await until(lambda: alone[0].outcome)
+        kept = weakref.ref(pollers()[CONNECTION]._budget)
+    alone.clear()  # a waiter knows its poller
+    gc.collect()
+    assert kept() is not None
+    await until(lambda: gc.collect() is not None and kept() is None)
+
+
+@in_a_loop
 async def test_the_last_one_to_leave_takes_everything_along(account: Simulator, clock: Simulator) -> None:
     with gates(10) as waiting, gates(10, organization="org-b"):
         await until(lambda: waiting[0].is_known)
