@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from processes import PATIENCE, free_ports, kill_session, session
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
@@ -33,7 +34,6 @@ __all__ = ["AIRFLOW_3", "Standalone"]
 AIRFLOW_3: Final = not version("apache-airflow").startswith("2.")
 
 _READY: Final = 120.0  # seconds; 10 to 25 on two idle cores
-_PATIENCE: Final = 5.0  # for an orderly end, after which it is a kill
 _LOG_TAIL: Final = 4000
 
 
@@ -75,17 +75,8 @@ class Standalone:
             folder.mkdir()
             for each in self._dags:
                 shutil.copy(each, folder)
-            with self.log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, __file__],
-                    cwd=self.home,
-                    env=self._environment(),
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
             undo.callback(self._end)
+            self._start()
             self.wait_until(self._is_ready, _READY, "Airflow to be ready")
             undo.pop_all()
         return self
@@ -168,9 +159,8 @@ class Standalone:
         began = time.monotonic()
         while not condition():
             waited = time.monotonic() - began
-            ended = self._process is not None and self._process.poll() is not None
-            if waited > timeout or ended:
-                reason = "Airflow ended" if ended else f"{waited:.0f} s were not enough"
+            if waited > timeout or self._has_ended:
+                reason = "Airflow ended" if self._has_ended else f"{waited:.0f} s were not enough"
                 tail = self.log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
                 raise RuntimeError(f"waiting for {what}: {reason}\n{tail}")
             time.sleep(0.1)
@@ -179,15 +169,31 @@ class Standalone:
     def processes(self) -> dict[int, str]:
         """Return the command lines of the processes that are there now, by id."""
         assert self._process is not None
-        return _session(self._process.pid)
+        return session(self._process.pid)
 
     @property
     def url(self) -> str:
         """Where the web server is."""
         return f"http://127.0.0.1:{self._port}"
 
+    def _start(self) -> None:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__],
+                cwd=self.home,
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def _environment(self) -> dict[str, str]:
-        self._port, worker_logs, trigger_logs = _free_ports(3)
+        self._port, worker_logs, trigger_logs = free_ports(3)
         ours = {
             name: value
             for name, value in os.environ.items()
@@ -271,50 +277,13 @@ class Standalone:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(4 * _PATIENCE)
+            process.wait(4 * PATIENCE)
         finally:
             # What it has not managed, or what was left because it ended itself.
-            left = _kill(process.pid)
-            process.wait(_PATIENCE)
+            left = kill_session(process.pid)
+            process.wait(PATIENCE)
         if left:
             raise RuntimeError(f"still running: {left}")
-
-
-def _session(leader: int) -> dict[int, str]:
-    """Return the processes of a session: some have a group of their own, but none leaves the session."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        # It may end between two looks.
-        with suppress(OSError, ValueError):
-            # pid (name) state parent group session ...; the name may hold anything, also brackets.
-            fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            if fields[3] == str(leader) and fields[0] != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return found
-
-
-def _kill(leader: int) -> dict[int, str]:
-    """Kill all processes of a session but this one; return what does not go."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        left = {number: line for number, line in _session(leader).items() if number != os.getpid()}
-        if not left or time.monotonic() > deadline:
-            return left
-        for each in left:
-            with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now; all are held until the last is found, so that they differ."""
-    with ExitStack() as held:
-        ports = []
-        for _ in range(count):
-            each = held.enter_context(socket.socket())
-            each.bind(("127.0.0.1", 0))
-            ports.append(int(each.getsockname()[1]))
-        return ports
 
 
 def main() -> None:
@@ -327,9 +296,9 @@ def main() -> None:
     # Not SIGTERM: it would end the parent alone.
     airflow.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
-        airflow.wait(_PATIENCE)
+        airflow.wait(PATIENCE)
     # Tasks that still run: the scheduler would wait for them.
-    _kill(os.getpid())
+    kill_session(os.getpid())
 
 
 if __name__ == "__main__":
