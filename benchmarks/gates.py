@@ -28,6 +28,8 @@ _CHART: Final = Path(__file__).with_name("gates.svg")
 _SIZES: Final = (100, 1_000, 5_000, 10_000)
 _ONLY_BASE_LINE: Final = 5_000  # of this size is a bar against the base line, and none against a peer
 
+_ONCE: Final = 10_000  # from this size on a peer is measured once: it takes minutes to do nothing else
+
 _PLAIN: Final = 10_000  # of this size the opening is also measured without Airflow's runner
 
 # What is measured, the name of it in a table, and by how much to multiply for its unit.
@@ -89,7 +91,7 @@ def _gates(options: argparse.Namespace, bars: Bars) -> None:
     runs: dict[Setting, dict[str, list[dict[str, float | None]]]] = {}
     for turn in range(options.rounds):
         for setting in settings:
-            names = _in_turn([name for name in options.contenders if _is_wanted(name, setting)], turn)
+            names = _in_turn([name for name in options.contenders if _is_wanted(name, setting, turn)], turn)
             for name in names:
                 found = _measure(options, name, gates=setting[1], organizations=setting[0])
                 runs.setdefault(setting, {}).setdefault(name, []).append(found)
@@ -128,8 +130,10 @@ def _opening(gates: int, options: argparse.Namespace, bars: Bars) -> None:
     bars.at_most(f"top-up to last gate open, {gates:,} gates, plain loop", last, longest, " s")
 
 
-def _is_wanted(name: str, setting: Setting) -> bool:
+def _is_wanted(name: str, setting: Setting, turn: int) -> bool:
     organizations, gates = setting
+    if gates >= _ONCE and turn > 0 and name not in {OURS, IDLE}:
+        return False
     if gates == _ONLY_BASE_LINE and organizations > 1:
         return False
     if name == IDLE:
@@ -162,7 +166,10 @@ def _show_setting(
 ) -> None:
     organizations, gates = setting
     where = "1 organization" if organizations == 1 else f"{organizations} organizations"
-    show(f"\n{gates:,} gates on {where}, interval {options.interval:g} s, medians of {options.rounds}:\n")
+    once = ", the peers measured once" if gates >= _ONCE and options.rounds > 1 else ""
+    show(
+        f"\n{gates:,} gates on {where}, interval {options.interval:g} s, medians of {options.rounds}{once}:\n"
+    )
     peers = [name for name in found if name != OURS]
     rows = []
     for key, label, factor in _ROWS:
