@@ -33,7 +33,7 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        plain = {each for each in secrets if each}
+        plain = {form for each in secrets if each for form in _written(each)}
         encoded = {form for each in plain for form in _encodings(each)}
         # Longest first, so that a value which holds another is masked whole.
         self._whole = tuple(sorted(plain | encoded, key=len, reverse=True))
@@ -46,6 +46,12 @@ class Scrubber:
         for value in self._plain:
             text = _without_fragments(text, value)
         return text
+
+
+def _written(value: str) -> Iterable[str]:
+    """Yield a secret as it is, and as it stands between the quotes of a Python or a JSON string."""
+    escaped = value.replace("\\", "\\\\")
+    yield from (value, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'))
 
 
 def _encodings(value: str) -> Iterable[str]:
