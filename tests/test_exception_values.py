@@ -1,0 +1,96 @@
+"""Errors as values: made again from an event, handed to many, with what they say when nothing is said."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from airflow_provider_stability import exceptions
+from airflow_provider_stability.exceptions import (
+    RateLimitError,
+    StabilityConfigurationError,
+    StabilityConnectionError,
+    StabilityError,
+    StabilityParameterError,
+    StabilityTimeoutError,
+    as_value,
+    permanent_error,
+)
+
+CLASSES = [
+    each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, StabilityError)
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_of_an_event_is_of_its_class_with_its_words_and_permanent(
+    kind: type[StabilityError],
+) -> None:
+    error = permanent_error(kind.__name__, "as the trigger said")
+    assert type(error) is kind
+    assert str(error) == "as the trigger said"
+    assert error.args == ("as the trigger said",)
+    assert not error.transient
+    assert error.advice == kind.advice
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "NewError", "Any", "DEFAULT_RATE_LIMIT_PAUSE", "__doc__", "annotations", "permanent_error"]
+)
+def test_an_error_of_an_event_of_another_version_is_a_plain_one(kind: str) -> None:
+    error = permanent_error(kind, "of a later version")
+    assert type(error) is StabilityError
+    assert str(error) == "of a later version"
+
+
+def test_a_class_of_python_is_no_error_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exceptions, "KeyboardInterrupt", KeyboardInterrupt, raising=False)
+    assert type(permanent_error("KeyboardInterrupt", "x")) is StabilityError
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (StabilityConfigurationError("host is wrong"), False),
+        (StabilityConfigurationError("not read", transient=True), True),
+        (StabilityConnectionError("refused"), True),
+        (StabilityConnectionError("not trusted", transient=False), False),
+        (StabilityTimeoutError("late"), True),
+        (StabilityParameterError("min_credits is 'x'"), False),
+    ],
+    ids=str,
+)
+def test_an_error_passes_or_not_as_its_class_says_unless_it_was_told(
+    error: StabilityError, *, transient: bool
+) -> None:
+    assert error.transient is transient
+    assert str(error) == error.args[0]
+
+
+class Frame:
+    """Something that an error's frames hold."""
+
+
+def raised(what: Any) -> RateLimitError:
+    try:
+        try:
+            return RateLimitError("", status_code=int(repr(what)))
+        except ValueError as cause:
+            raise RateLimitError("slow down", status_code=429, retry_after=0.0) from cause
+    except RateLimitError as error:
+        return error
+
+
+def test_an_error_as_a_value_holds_nothing_of_where_it_was_raised() -> None:
+    held = Frame()
+    seen = weakref.ref(held)
+    error = raised(held)
+    del held
+    assert as_value(error) is error
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+    gc.collect()
+    assert seen() is None
+    assert (str(error), error.retry_after, error.pause) == ("slow down", 0.0, 0.0)
