@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from typing import Final
@@ -22,6 +23,7 @@ class Budget:
     def __init__(self) -> None:
         self._requests: deque[float] = deque(maxlen=BUDGET)
         self._pause_end = 0.0
+        self._lock = threading.Lock()
 
     @property
     def wait(self) -> float:
@@ -40,6 +42,14 @@ class Budget:
     def matters_for(self) -> float:
         """Seconds until all this is over."""
         return max(WINDOW, self._pause_end - time.monotonic())
+
+    def take(self) -> bool:
+        """Count a request if it may be made now, and return whether it may. From any thread."""
+        with self._lock:
+            if self.wait > 0:
+                return False
+            self.count()
+            return True
 
     def count(self) -> None:
         """Count a request."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallThreads"]
+__all__ = ["MOST", "CallThreads"]
 
-_MOST: Final = 8
+MOST: Final = 8
+"""Threads at most."""
 
 _State = TypeVar("_State")
 
@@ -48,7 +49,7 @@ class CallThreads(Generic[_State]):
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._open += 1
-            if self._open > self._started and self._started < _MOST:
+            if self._open > self._started and self._started < MOST:
                 self._started += 1
                 threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
         self._calls.put((function, future))

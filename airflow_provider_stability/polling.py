@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_stability.budget import Budget
-from airflow_provider_stability.call_threads import CallThreads
+from airflow_provider_stability.call_threads import MOST, CallThreads
 from airflow_provider_stability.connections import read_settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
@@ -118,6 +118,7 @@ class Poller:
         self._settings_at = 0.0
         self._reading: asyncio.Task[Settings] | None = None
         self._threads = CallThreads(_Client, _Client.close)
+        self._turns = asyncio.Semaphore(MOST)
         self._loop = asyncio.get_running_loop()
 
     def stream(self, organization: str | None) -> Stream:
@@ -179,12 +180,13 @@ class Poller:
     async def _request(self, settings: Settings, organization: str | None) -> float | StabilityError:
         self._budget = budget = self._registry.budget(settings)
         found: float | StabilityError | None = None
-        while found is None:
-            if (wait := budget.wait) > 0:
-                await asyncio.sleep(wait)
-                continue
-            budget.count()
-            found = await self._threads.call(partial(_ask_in_thread, settings, organization, budget))
+        # No more at once than there are threads: all who wait for the budget would wake for each free place.
+        async with self._turns:
+            while found is None:
+                if (wait := budget.wait) > 0:
+                    await asyncio.sleep(wait)
+                    continue
+                found = await self._threads.call(partial(_ask_in_thread, settings, organization, budget))
         record_poll(self._connection_id, organization or settings.organization, found)
         return found
 
@@ -255,8 +257,11 @@ class _Client:
 def _ask_in_thread(
     settings: Settings, organization: str | None, budget: Budget, client: _Client
 ) -> float | StabilityError | None:
-    """Ask, unless the service said 429 while this call waited for a thread; then it has to wait again."""
-    if budget.is_paused:
+    """Ask, unless that is not allowed any more since this call waits for a thread; then it has to wait again.
+
+    Counted here, as it is made: behind requests that hang, calls queue for longer than the budget remembers.
+    """
+    if not budget.take():
         return None
     found = client.ask(settings, organization)
     if isinstance(found, StabilityError) and found.pause:

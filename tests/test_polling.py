@@ -241,6 +241,24 @@ async def test_more_requests_than_the_budget_are_never_made(
 
 
 @in_a_loop
+async def test_requests_that_have_queued_behind_slow_ones_are_not_made_all_at_once(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "BUDGET", 20)
+    monkeypatch.setattr(budget, "WINDOW", 1.0)
+    account.fail(delay=1.1, times=None)
+    with ExitStack() as stack:
+        for name in OTHERS:
+            stack.enter_context(gates(interval=0.01, organization=name))
+        await until(lambda: account.count() >= 10)
+        account.heal()
+        await until(lambda: account.count() >= 80)
+    times = [each.at for each in account.requests]
+    # A little less than the window: a request is counted before it arrives.
+    assert all(later - earlier >= 0.8 for earlier, later in zip(times, times[20:], strict=False))
+
+
+@in_a_loop
 async def test_the_budget_also_counts_the_requests_of_those_who_have_left(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
