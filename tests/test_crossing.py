@@ -12,6 +12,7 @@ from airflow_provider_stability import polling
 from airflow_provider_stability.crossings import CrossingDetector
 from airflow_provider_stability.exceptions import StabilityParameterError
 from airflow_provider_stability.simulator import Simulator
+from airflow_provider_stability.triggers import crossing
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 
@@ -167,20 +168,29 @@ def test_errors_neither_fire_nor_end_it(account: Simulator) -> None:
     assert [event["credits"] for event in events] == [10.0]
 
 
-def test_a_restart_neither_invents_nor_loses_a_crossing_where_state_is_kept(account: Simulator) -> None:
+def watch_with(store: Store, account: Simulator, steps: list[Callable[[], object]]) -> list[float]:
+    watching = trigger()
+    watching.asset_state_store = store  # type: ignore[assignment]  # what a triggerer of 3.3 does
+    return [event["credits"] for event in watch(account, watching, steps)]
+
+
+def test_a_restart_neither_invents_nor_loses_a_crossing_where_state_is_kept(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crossing, "_SETTLE", 0.0)
     store = Store()
-
-    def watch_again(steps: list[Callable[[], object]]) -> list[float]:
-        watching = trigger()
-        watching.asset_state_store = store  # type: ignore[assignment]  # what a triggerer of 3.3 does
-        return [event["credits"] for event in watch(account, watching, steps)]
-
-    assert watch_again([lambda: None]) == []
+    assert watch_with(store, account, [lambda: None]) == []
     account.set_credits(40)  # while nobody watches
-    assert watch_again([lambda: None]) == [40.0]
-    assert watch_again([lambda: None]) == []  # told already
+    assert watch_with(store, account, [lambda: None]) == [40.0]
+    assert watch_with(store, account, [lambda: None]) == []  # told already
     account.set_credits(70)
-    assert watch_again([lambda: account.set_credits(30)]) == [30.0]
+    assert watch_with(store, account, [lambda: account.set_credits(30)]) == [30.0]
+
+
+def test_a_triggerer_that_dies_before_it_has_stored_an_event_repeats_it(account: Simulator) -> None:
+    store = Store()
+    assert watch_with(store, account, [lambda: account.set_credits(40)]) == [40.0]
+    assert watch_with(store, account, [lambda: None]) == [40.0]
 
 
 def test_a_restart_without_state_invents_no_crossing(account: Simulator) -> None:

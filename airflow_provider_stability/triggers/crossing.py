@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BalanceCrossingTrigger"]
 
+_SETTLE: Final = 5.0
+"""Seconds from an event to the note that it was fired. A triggerer stores its events once a second or so (3.3
+``TriggerRunnerSupervisor.run_once``) and a note at once: dying between the two, it would lose the event."""
+
 
 class BalanceCrossingTrigger(BaseEventTrigger):
     """Fire when the balance crosses a threshold: ``below`` to have it topped up, ``above`` for a backlog.
@@ -36,7 +40,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
 
     A restart of the triggerer neither invents a crossing nor loses one that happened meanwhile, on Airflow
     3.3 and later, where a watcher can keep its state; give each asset a trigger of its own for that. Before,
-    a crossing while no triggerer runs is lost. If the triggerer dies in the moment of firing, the event may
+    a crossing while no triggerer runs is lost. If the triggerer dies within seconds of firing, the event may
     come twice.
 
     Errors do not end it: it says them in the triggerer's log and goes on, after a wrong key with the next
@@ -84,30 +88,31 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         """Watch for ever, and fire at each crossing."""
         detector = CrossingDetector(self.threshold, self.direction, self.rearm_band)
         detector.is_armed = await self._recall()
-        while True:
-            waiter = join(
-                self.stability_conn_id, self.organization, math.inf, self.poke_interval, is_watcher=True
-            )
-            try:
-                async for available in self._balances(waiter):
-                    was_armed = detector.is_armed
-                    if detector.has_crossed(available):
-                        self.log.info(
-                            "%s: crossed %g to %s",
-                            describe_credits(available),
-                            self.threshold,
-                            self.direction,
-                        )
-                        yield TriggerEvent(self._payload(available))
-                    if detector.is_armed != was_armed:
-                        # After the event, so that a triggerer that dies between the two repeats rather than
-                        # loses it.
-                        await self._remember(detector)
-            finally:
-                waiter.leave()
-            assert isinstance(waiter.outcome, Failed)
-            self.log.error("Watching on: %s. %s", waiter.outcome.error, waiter.outcome.error.advice)
-            await asyncio.sleep(self.poke_interval)
+        settling: asyncio.Task[None] | None = None
+        try:
+            while True:
+                waiter = join(
+                    self.stability_conn_id, self.organization, math.inf, self.poke_interval, is_watcher=True
+                )
+                try:
+                    async for available in self._balances(waiter):
+                        was_armed = detector.is_armed
+                        if detector.has_crossed(available):
+                            self._say_crossed(available)
+                            yield TriggerEvent(self._payload(available))
+                            if settling is not None:
+                                settling.cancel()
+                            settling = asyncio.create_task(self._remember_later(detector))
+                        elif detector.is_armed != was_armed:
+                            await self._remember(detector)
+                finally:
+                    waiter.leave()
+                assert isinstance(waiter.outcome, Failed)
+                self.log.error("Watching on: %s. %s", waiter.outcome.error, waiter.outcome.error.advice)
+                await asyncio.sleep(self.poke_interval)
+        finally:
+            if settling is not None:
+                settling.cancel()
 
     async def _balances(self, waiter: Waiter) -> AsyncIterator[float]:
         """Yield the balance of each poll, until an error that waiting cannot mend."""
@@ -123,6 +128,9 @@ class BalanceCrossingTrigger(BaseEventTrigger):
             elif known.error_kind != said:
                 said = known.error_kind
                 self.log.warning("Watching on, balance unknown: %s", known.error)
+
+    def _say_crossed(self, available: float) -> None:
+        self.log.info("%s: crossed %g to %s", describe_credits(available), self.threshold, self.direction)
 
     def _payload(self, available: float) -> dict[str, Any]:
         return {
@@ -147,6 +155,11 @@ class BalanceCrossingTrigger(BaseEventTrigger):
             self.log.warning("What was known before the restart cannot be read: %s", error)
             return None
         return kept.get("is_armed") if isinstance(kept, dict) else None
+
+    async def _remember_later(self, detector: CrossingDetector) -> None:
+        """Note what is so once the event has been stored: who dies before that repeats it."""
+        await asyncio.sleep(_SETTLE)
+        await self._remember(detector)
 
     async def _remember(self, detector: CrossingDetector) -> None:
         store = getattr(self, "asset_state_store", None)
