@@ -23,15 +23,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from packaging.version import Version
 from processes import PATIENCE, free_ports, kill_session, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["AIRFLOW_3", "Standalone"]
+__all__ = ["AIRFLOW_3", "AIRFLOW_VERSION", "Standalone"]
 
-AIRFLOW_3: Final = not version("apache-airflow").startswith("2.")
+AIRFLOW_VERSION: Final = Version(version("apache-airflow"))
+AIRFLOW_3: Final = AIRFLOW_VERSION.major >= 3
 
 _READY: Final = 120.0  # seconds; 10 to 25 on two idle cores
 _LOG_TAIL: Final = 4000
