@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_stability.polling import Poller
 
 __all__ = ["Failed", "Opened", "Stream", "Waiter"]
+
+log = logging.getLogger(__name__)
 
 FRESH: Final = 5.0
 """Seconds for which a sample that is enough opens a gate that joins. An older one is read anew first, since
@@ -180,9 +183,10 @@ class Stream:
         waiter = Waiter(self, needed, interval, is_watcher=is_watcher)
         self.waiters[waiter] = None
         self._intervals[interval] += 1
-        heapq.heappush(self._by_need, (needed, next(self._numbers), waiter))
-        if self.polled_at is not None and not is_watcher:
-            self._answer_from_sample(waiter)
+        if not is_watcher:
+            heapq.heappush(self._by_need, (needed, next(self._numbers), waiter))
+            if self.polled_at is not None:
+                self._answer_from_sample(waiter)
         self._changed.set()
         return waiter
 
@@ -211,6 +215,15 @@ class Stream:
             heapq.heapify(self._by_need)
 
     async def _run(self) -> None:
+        try:
+            await self._poll()
+        except Exception as error:
+            # A defect of ours. The gates would wait for a poll that is no more, until their time is over.
+            log.exception("The poll for organization %r broke", self.organization)
+            said = f"the poll broke: {type(error).__name__}; the triggerer's log has the rest"
+            await self.poller.fail(self, StabilityError(said))
+
+    async def _poll(self) -> None:
         while True:
             await self._until_due()
             found = await self.poller.ask(self.organization)
