@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ DagBag: Any = import_module(
 _xcom: Any = import_module("airflow.models.xcom")
 XComModel: Any = _xcom.XComModel if AIRFLOW_V_3_0_PLUS else _xcom.XCom
 
-__all__ = ["AIRFLOW_V_3_0_PLUS", "Run", "load_dag", "run_dag"]
+__all__ = ["AIRFLOW_V_3_0_PLUS", "Run", "load_dag", "run_dag", "warm_up"]
 
 
 class Run:
@@ -63,3 +64,19 @@ def load_dag(dag_id: str) -> Any:
 def run_dag(dag_id: str) -> Run:
     """Run a DAG to its end in this process, as ``airflow dags test`` does."""
     return Run(load_dag(dag_id).test())
+
+
+def warm_up() -> None:
+    """Do once, before processes are forked, what takes each of them seconds: make Airflow 3's own API.
+
+    Its secret ``AIRFLOW__API_AUTH__JWT_SECRET`` must be set. No thread is left.
+    """
+    if not AIRFLOW_V_3_0_PLUS:
+        return
+    supervisor: Any = import_module("airflow.sdk.execution_time.supervisor")
+    client = supervisor.InProcessTestSupervisor._api_client()
+    client.connections.get("any")  # the first request makes the routes
+    client.close()
+    del client
+    del supervisor.in_process_api_server().transport  # it has a thread, which ends with it
+    gc.collect()
