@@ -78,7 +78,7 @@ def is_enough(available: float, needed: float) -> bool:
 
 def describe_credits(available: float) -> str:
     """Return a number of credits in words, such as ``12.5 credits``."""
-    return f"{_plain(available)} credits"
+    return f"{_plain(available)} {'credit' if abs(available) == 1 else 'credits'}"
 
 
 def describe(available: float, needed: float) -> str:

@@ -133,6 +133,10 @@ def test_credits_are_enough_from_the_threshold_on(available: float, needed: floa
         (12.5, "12.5 credits"),
         (40.0, "40 credits"),
         (0.0, "0 credits"),
+        (1.0, "1 credit"),
+        (-1.0, "-1 credit"),
+        (1.5, "1.5 credits"),
+        (0.9999999999999999, "0.9999999999999999 credits"),
         (-3.25, "-3.25 credits"),
         (100.0, "100 credits"),
         (39.99999, "39.99999 credits"),
@@ -153,6 +157,7 @@ def test_credits_are_written_out_in_full(available: float, words: str) -> None:
     [
         (12.5, 40.0, "12.5 credits, need 40, short 27.5"),
         (39.9, 40.0, "39.9 credits, need 40, short 0.1"),
+        (1.0, 40.0, "1 credit, need 40, short 39"),
         (0.1, 0.3, "0.1 credits, need 0.3, short 0.2"),
         (-5.0, 10.0, "-5 credits, need 10, short 15"),
         (39.99999999999999, 40.0, "39.99999999999999 credits, need 40, short 0.00000000000001"),
