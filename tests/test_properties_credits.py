@@ -26,7 +26,7 @@ ANYTHING = (
     | st.text("0123456789.eE+-_ \t\u0663")
     | st.builds(object)
 )
-SHORT = re.compile(r"(\S+) credits, need (\S+)(?:, short (\S+))?")
+SHORT = re.compile(r"(\S+) credits?, need (\S+)(?:, short (\S+))?")
 
 
 def said(available: float, needed: float) -> tuple[float, float, Decimal | None]:
