@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from test_client_limits import KEY, MEBIBYTE, Sender, client, raw_server
+from raw_server import raw_server
+from test_client_limits import KEY, MEBIBYTE, Sender, client
 
 from airflow_provider_stability.exceptions import (
     BadRequestError,

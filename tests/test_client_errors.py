@@ -6,11 +6,11 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from raw_server import always, http, raw_server
 
 from airflow_provider_stability import exceptions
 from airflow_provider_stability.client import StabilityClient
@@ -45,33 +45,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def simulator() -> Iterator[Simulator]:
     with Simulator(api_key=KEY) as running:
         yield running
-
-
-@contextlib.contextmanager
-def raw_server(answer: bytes) -> Iterator[str]:
-    """Give each connection the same bytes whatever it asks."""
-
-    def serve() -> None:
-        with contextlib.suppress(OSError):  # accept() ends with one once the listening socket is shut down
-            while True:
-                connection, _ = listening.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(30)
-                    connection.recv(65536)
-                    connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
-
-
-def http(head: str, body: str = "") -> bytes:
-    return f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode("latin-1")
 
 
 @contextlib.contextmanager
@@ -141,7 +114,7 @@ def test_a_retry_after_is_kept(
 
 def test_a_retry_after_that_is_a_date_counts_from_the_answers_own() -> None:
     when = "Retry-After: Sun, 06 Nov 1994 08:50:19 GMT\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT"
-    with raw_server(http(f"429 Slow down\r\n{when}", "{}")) as url:
+    with raw_server(always(http(f"429 Slow down\r\n{when}", "{}"))) as url:
         assert failure(url).pause == 42.0
 
 
@@ -258,7 +231,7 @@ def test_a_host_that_cannot_be_reached_is_transient(url: str) -> None:
     ids=lambda sent: sent[:60].decode(),
 )
 def test_an_answer_that_is_no_http_is_transient(sent: bytes) -> None:
-    with raw_server(sent) as url:
+    with raw_server(always(sent)) as url:
         error = failure(url)
     assert isinstance(error, StabilityConnectionError | StabilityResponseError)
     assert error.transient
@@ -279,7 +252,7 @@ def test_a_redirect_is_not_followed_and_says_where_it_leads(simulator: Simulator
     ["", "/", "http://", "http://[", "http://[x]/", "//", "http://h:99999/", "http://.h/", "\xff", "%"],
 )
 def test_a_redirect_to_nowhere_is_a_broken_answer(target: str) -> None:
-    with raw_server(http(f"302 Found\r\nLocation: {target}")) as url:
+    with raw_server(always(http(f"302 Found\r\nLocation: {target}"))) as url:
         error = failure(url)
     assert (type(error), error.transient) == (StabilityResponseError, True)
 

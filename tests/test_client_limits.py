@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import logging
 import re
-import socket
 import ssl
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from raw_server import raw_server
 
 from airflow_provider_stability import client as client_module
 from airflow_provider_stability.client import StabilityClient
@@ -29,7 +29,8 @@ from airflow_provider_stability.settings import Settings
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import socket
+    from collections.abc import Iterator
 
     from pytest_mock import MockerFixture
 
@@ -59,30 +60,6 @@ def slept(mocker: MockerFixture) -> list[float]:
     seconds: list[float] = []
     mocker.patch("time.sleep", side_effect=seconds.append)
     return seconds
-
-
-@contextlib.contextmanager
-def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve one connection after the other with a function, until the end of the block cuts it."""
-    open_: list[socket.socket] = []
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # it ends with one once the listening socket is shut down
-            while True:
-                open_.append(listening.accept()[0])
-                with open_[-1] as connection, contextlib.suppress(OSError):
-                    serve(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            for each in (listening, *open_):
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
 
 
 def listen(connection: socket.socket) -> None:

@@ -6,13 +6,13 @@ import base64
 import contextlib
 import re
 import socket
-import threading
 import traceback
 from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
+from raw_server import always, http, raw_server
 
 from airflow_provider_stability.client import StabilityClient
 from airflow_provider_stability.exceptions import StabilityError
@@ -130,24 +130,9 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def one_answer(head: str, body: str = "") -> Iterator[str]:
-    """Answer one request, and yield host and port to send it to."""
-    text = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
-
-    def serve() -> None:
-        with contextlib.suppress(OSError), listening.accept()[0] as connection:
-            connection.settimeout(30)
-            connection.recv(65536)
-            connection.sendall(text.encode("latin-1"))
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            with contextlib.suppress(OSError):
-                listening.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+    """Answer a request, and yield host and port to send it to."""
+    with raw_server(always(http(f"{head}\r\nConnection: close", body))) as url:
+        yield url.removeprefix("http://")
 
 
 def failure(url: str, *, proxy: str | None = None) -> str:
