@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import os
 import shutil
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 _HOME = Path(tempfile.mkdtemp(prefix="stability-tests-"))
+_PROCESS = os.getpid()
+
+
+def _remove_home() -> None:
+    if os.getpid() == _PROCESS:  # not at the end of a fork
+        shutil.rmtree(_HOME, ignore_errors=True)
+
+
+# Not by a hook of pytest's: it calls none of a conftest whose import fails half way.
+atexit.register(_remove_home)
 
 # Before anything imports Airflow, which reads all this once.
 for _name in [each for each in os.environ if each.startswith(("AIRFLOW_", "STABILITY_"))]:
@@ -44,10 +55,6 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
             _path.unlink()
 
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
