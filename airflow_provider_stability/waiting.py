@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_stability.exceptions import StabilityError
 
-__all__ = ["Wait", "current_wait", "waiting"]
+__all__ = ["Wait", "current_wait", "moment", "waiting"]
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,15 @@ _KEY: Final = "stability_wait"
 
 @dataclass
 class Wait:
-    """What is known. Times are seconds since the epoch, as they outlive the process.
+    """What is known. Times are seconds since the epoch, as they outlive the process; but for the pause.
 
     :param credits: the last balance that was read.
     :param error: the last error's message; none of ours holds a secret.
     :param error_kind: its class.
     :param pause: seconds that the service last asked to be left alone for.
-    :param pause_end: when that ends.
+    :param pause_end: when that ends, by the monotonic clock of this process: a clock that somebody sets must
+        neither lengthen nor shorten it.
+    :param was_read: whether the connection has been there.
     :param survives: whether the next poke will know all this.
     """
 
@@ -51,6 +53,7 @@ class Wait:
     error_at: float = 0.0
     pause: float = 0.0
     pause_end: float = 0.0
+    was_read: bool = False
     survives: bool = True
 
     def found(self, available: float) -> None:
@@ -61,26 +64,26 @@ class Wait:
         """Note an error, and how long the service asked for."""
         self.error, self.error_kind, self.error_at = str(error), type(error).__name__, time.time()
         if error.pause:
-            self.pause, self.pause_end = error.pause, time.time() + error.pause
+            self.pause, self.pause_end = error.pause, time.monotonic() + error.pause
 
     @property
     def pause_left(self) -> float:
         """Seconds until a request is welcome again; 0 where none is unwelcome."""
-        # Never more than was asked for, also where somebody sets the clock back meanwhile.
-        return min(self.pause, max(0.0, self.pause_end - time.time()))
+        return max(0.0, self.pause_end - time.monotonic())
 
     def summary(self, needed: float) -> str:
         """Return what to read when the wait has ended without enough credits."""
         if self.credits is None:
             known = "No balance was read."
         else:
-            known = f"Last balance, at {_clock(self.credits_at)}: {describe(self.credits, needed)}."
+            known = f"Last balance, at {moment(self.credits_at)}: {describe(self.credits, needed)}."
         return (
-            known if self.error is None else f"{known} Last error, at {_clock(self.error_at)}: {self.error}."
+            known if self.error is None else f"{known} Last error, at {moment(self.error_at)}: {self.error}."
         )
 
 
-def _clock(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Return seconds since the epoch as a text to read."""
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -136,11 +139,19 @@ class _Store:
         if not isinstance(kept, dict) or kept.get("try_number") != self._try_number:
             return Wait()
         names = {field.name for field in dataclasses.fields(Wait)}
-        return Wait(**{name: value for name, value in kept.items() if name in names})
+        wait = Wait(**{name: value for name, value in kept.items() if name in names})
+        # Processes have no clock in common but the one that can be set: never more than was asked for.
+        left = min(wait.pause, max(0.0, wait.pause_end - time.time()))
+        wait.pause_end = time.monotonic() + left
+        return wait
 
     def remember(self, wait: Wait) -> None:
         """Keep what is known for the next process."""
-        known = {**dataclasses.asdict(wait), "try_number": self._try_number}
+        known = {
+            **dataclasses.asdict(wait),
+            "pause_end": time.time() + wait.pause_left,
+            "try_number": self._try_number,
+        }
         self._try(lambda accessor: accessor.set(_KEY, known))
 
     def _try(self, action: Callable[[Any], Any]) -> Any:
