@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,7 @@ class Clock:
 @pytest.fixture(params=[0.0, 1000.0])
 def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Clock:
     clock = Clock(request.param)
-    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=clock.monotonic, time=time.time))
     return clock
 
 
@@ -81,3 +82,15 @@ def test_a_budget_matters_until_its_window_and_its_pause_are_over(clock: Clock) 
     assert key.matters_for == 60
     clock.now += 55
     assert key.matters_for == 10
+
+
+def test_a_request_that_is_taken_counts_and_one_that_may_not_be_made_does_not(clock: Clock) -> None:
+    key = Budget()
+    assert [key.take() for _ in range(121)] == [True] * 120 + [False]
+    clock.now += 10
+    assert key.take()
+    clock.now += 10
+    key.pause(5)
+    assert not key.take()
+    clock.now += 5
+    ask(key, 120)
