@@ -88,8 +88,9 @@ def in_triggerer(account: Account, **kwargs: Any) -> Any:
 
 def in_worker(account: Account) -> Any:
     """Wait as a gate that pokes does, and return what a deferrable one would say."""
+    # The time of such a wait is the steady clock's.
     gate = BalanceSensor(
-        task_id="gate", min_credits=40, deferrable=False, poke_interval=INTERVAL, timeout=2 * HOUR
+        task_id="gate", min_credits=40, deferrable=False, poke_interval=INTERVAL, timeout=PATIENCE
     )
     return {"status": "success", "credits": gate.execute({})}
 
