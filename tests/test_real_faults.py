@@ -56,6 +56,7 @@ class Story:
 
     phases: dict[str, Phase] = field(default_factory=dict)
     topped_up_at: float = 0.0
+    told_before: set[float] = field(default_factory=set)  # by the service, until then
     states: dict[str, Counter[str]] = field(default_factory=dict)
     xcoms: dict[str, list[Any]] = field(default_factory=dict)
     ended_at: list[float] = field(default_factory=list)
@@ -142,6 +143,11 @@ class Outages:
         """Look at what is left."""
         story, airflow = self.story, self.airflow
         story.triggers_left = self._triggers()
+        story.told_before = {
+            each.credits
+            for each in self.simulator.requests
+            if each.credits is not None and (each.answered_at or 0) < story.topped_up_at
+        }
         for dag_id in ALL:
             story.states[dag_id] = Counter(airflow.states(dag_id).values())
             story.xcoms[dag_id] = [
@@ -254,6 +260,7 @@ def test_no_gate_ends_through_any_fault(story: Story) -> None:
     for name, phase in story.phases.items():
         assert not phase.ended, name
         assert phase.states == {"deferred": GATES * len(DEFERRED)}, name
+    assert story.told_before == {10.0}
     assert min(story.ended_at) >= story.topped_up_at
 
 
