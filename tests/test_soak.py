@@ -172,6 +172,10 @@ def test_the_judgement_of_requests() -> None:
     assert judge(record(*POOR[:2], unnamed, told(170.0, 1.0), gates=[waiting])).in_a_pause == 1
 
     many = [told(100 + number / 16, organization=f"org-{number}") for number in range(170)]
+    assert (
+        judge(record(*many[:80], *(dataclasses.replace(each, key="sk-next") for each in many[80:]))).most
+        == 90
+    )
     found = judge(record(*many))
     assert found.most == 160
     assert "160 in 10 s" in found.complaints[0]

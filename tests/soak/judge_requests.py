@@ -28,7 +28,7 @@ _SHOWN: Final = 12
 class Manners:
     """What came of it.
 
-    :param most: requests in any 10 s.
+    :param most: requests with one key in any 10 s.
     :param too_soon: requests sooner after the one before than the smallest interval of who waited.
     :param in_a_pause: requests although the service had asked for a pause.
     """
@@ -55,12 +55,16 @@ def judge_requests(record: Record, timeline: Timeline) -> Manners:
 
 
 def _most(timeline: Timeline) -> int:
-    times = [each.arrived for each in timeline.requests]
-    most = first = 0
-    for number, at in enumerate(times):
-        while times[first] <= at - _WINDOW:
-            first += 1
-        most = max(most, number - first + 1)
+    by_key: dict[str, list[float]] = defaultdict(list)
+    for each in timeline.requests:
+        by_key[each.key].append(each.arrived)
+    most = 0
+    for times in by_key.values():
+        first = 0
+        for number, at in enumerate(times):
+            while times[first] <= at - _WINDOW:
+                first += 1
+            most = max(most, number - first + 1)
     return most
 
 

@@ -93,7 +93,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield _row("crossings fired wrongly", watchers["wrong"], wanted="0")
     yield _row("crossings lost", watchers["lost"], wanted="0")
     yield _title(f"Requests: {len(result.record.requests):,}")
-    yield _row("most in any 10 s", manners.most, wanted=f"at most {PUBLISHED}")
+    yield _row("most with one key in any 10 s", manners.most, wanted=f"at most {PUBLISHED}")
     yield _row("sooner than one per interval and organization", manners.too_soon, wanted="0")
     yield _row("in a pause that a 429 asked for", manners.in_a_pause, wanted="0")
     yield _row("answered with a balance", sum(each.credits is not None for each in result.record.requests))
