@@ -5,13 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BUDGET", "WINDOW", "Budget"]
+__all__ = ["BUDGET", "WINDOW", "Budget", "Reason"]
 
 BUDGET: Final = 120
 WINDOW: Final = 10.0
 """So many requests in so many seconds with one key, of the 150 in 10 s that Stability AI publishes."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why the service is left alone.
+
+    :param error: what it said.
+    :param until: seconds since the epoch.
+    """
+
+    error: str
+    until: float
 
 
 class Budget:
@@ -23,6 +36,8 @@ class Budget:
     def __init__(self) -> None:
         self._requests: deque[float] = deque(maxlen=BUDGET)
         self._pause_end = 0.0
+        self.reason: Reason | None = None
+        """That of the pause, while there is one."""
         self._lock = threading.Lock()
 
     @property
@@ -55,6 +70,9 @@ class Budget:
         """Count a request."""
         self._requests.append(time.monotonic())
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, why: str = "") -> None:
         """Allow none for so long."""
-        self._pause_end = max(self._pause_end, time.monotonic() + seconds)
+        end = time.monotonic() + seconds
+        if end > self._pause_end:
+            self._pause_end = end
+            self.reason = Reason(why, time.time() + seconds)

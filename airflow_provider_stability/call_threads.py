@@ -10,17 +10,35 @@ import asyncio
 import queue
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MOST", "CallThreads"]
+__all__ = ["CallThreads", "NoThreadError"]
 
 MOST: Final = 8
-"""Threads at most."""
+"""Threads that make calls for somebody at most."""
+
+_MOST_WITH_LEFT: Final = 32
+"""The same with those that hang in a call whose caller has left."""
 
 _State = TypeVar("_State")
+
+
+class NoThreadError(Exception):
+    """The operating system gives no thread."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """One call, from when it waits for a thread to when its caller knows or has left."""
+
+    function: Callable[[Any], Any]
+    future: asyncio.Future[Any]
+    is_made: bool = False
+    is_left: bool = False
 
 
 class CallThreads(Generic[_State]):
@@ -33,53 +51,89 @@ class CallThreads(Generic[_State]):
     def __init__(self, make_state: Callable[[], _State], end_state: Callable[[_State], None]) -> None:
         self._make_state = make_state
         self._end_state = end_state
-        self._calls: queue.SimpleQueue[tuple[Callable[[_State], Any], asyncio.Future[Any]] | None]
-        self._calls = queue.SimpleQueue()
-        self._started = 0
-        # Calls that are made or wait to be, also for callers who have left: a thread that hangs is no free
-        # one.
-        self._open = 0
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._started = 0  # threads, but for those that hang in a call whose caller has left
+        self._left = 0  # these
+        self._open = 0  # calls that are made or wait to be
+        self._is_closed = False
 
     async def call(self, function: Callable[[_State], Any]) -> Any:
         """Run a function in one of the threads, on that thread's state, and return what it returns.
 
-        A caller that is cancelled leaves the thread to finish by itself.
+        A caller that is cancelled leaves the thread to finish by itself; another one takes its place.
+
+        :raises NoThreadError: where none is to be had.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call = _Call(function, asyncio.get_running_loop().create_future())
         with self._lock:
+            self._start_if_wanted(self._open + 1)
             self._open += 1
-            if self._open > self._started and self._started < MOST:
-                self._started += 1
-                threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
-        self._calls.put((function, future))
-        return await future
+        self._calls.put(call)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            self._leave(call)
+            raise
 
     def close(self) -> None:
         """Let the threads end when they have nothing to do."""
-        for _ in range(self._started):
-            self._calls.put(None)
+        with self._lock:
+            self._is_closed = True
+            for _ in range(self._started):
+                self._calls.put(None)
+
+    def _start_if_wanted(self, calls: int) -> None:
+        is_wanted = calls > self._started and self._started < MOST and not self._is_closed
+        if not is_wanted or self._started + self._left >= _MOST_WITH_LEFT:
+            return
+        try:
+            threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
+        except RuntimeError as error:
+            if not self._started:  # those that are there will come to it
+                raise NoThreadError(str(error)) from None
+        else:
+            self._started += 1
+
+    def _leave(self, call: _Call) -> None:
+        with self._lock:
+            if call.is_made and not call.is_left:
+                call.is_left = True
+                self._open -= 1
+                self._started -= 1
+                self._left += 1
+                with suppress(NoThreadError):  # the next call tries again
+                    self._start_if_wanted(self._open)
 
     def _work(self) -> None:
         state = self._make_state()
         try:
-            while (item := self._calls.get()) is not None:
-                self._make(state, *item)
+            while (call := self._calls.get()) is not None:
+                if not self._make(state, call):
+                    return
         finally:
             self._end_state(state)
 
-    def _make(self, state: _State, function: Callable[[_State], Any], future: asyncio.Future[Any]) -> None:
+    def _make(self, state: _State, call: _Call) -> bool:
+        """Make a call, and return whether this thread is to make more."""
         result, error = None, None
-        try:
-            if not future.cancelled():
-                result = function(state)
-        except Exception as raised:  # noqa: BLE001  # it is the caller's, and goes there
-            error = raised
         with self._lock:
-            self._open -= 1  # before the caller knows, whose next call is to find this thread free
+            is_wanted = call.is_made = not call.future.cancelled()
+        if is_wanted:
+            try:
+                result = call.function(state)
+            except Exception as raised:  # noqa: BLE001  # it is the caller's, and goes there
+                error = raised
+        with self._lock:  # before the caller knows, whose next call is to find this thread free
+            if call.is_left:
+                self._left -= 1
+                return False
+            self._open -= 1
+            call.is_made = False
         # The loop may have been closed while the call hung; then nobody is left to tell.
         with suppress(RuntimeError):
-            future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+            call.future.get_loop().call_soon_threadsafe(_settle, call.future, result, error)
+        return True
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection
 
-__all__ = ["read_settings", "settings_of"]
+__all__ = ["not_found_now", "read_settings", "settings_of"]
 
 log = logging.getLogger(__name__)
 
 _READ_AGAIN_AFTER: Final = (1, 4)  # seconds
+_LOOKING_AGAIN: Final = "Connection %r was not found; looking again in %g s"
 _CONNECTION_KEYS: Final = "conn_type, password, host and extra as texts, port as a number"
 
 
@@ -47,6 +48,7 @@ async def read_settings(connection_id: str) -> Settings:
                 await sync_to_async(mask_secret)(settings.api_key)
         except AirflowNotFoundException:
             if pause is not None:
+                log.warning(_LOOKING_AGAIN, connection_id, pause)
                 await asyncio.sleep(pause)
         except StabilityConfigurationError:
             raise
@@ -81,7 +83,7 @@ def _read(connection_id: str, get_connection: Callable[[str], Connection]) -> Co
             return get_connection(connection_id)
         except AirflowNotFoundException:
             if pause is not None:
-                log.warning("Connection %r was not found; looking again in %g s", connection_id, pause)
+                log.warning(_LOOKING_AGAIN, connection_id, pause)
                 time.sleep(pause)
         except Exception as error:  # noqa: BLE001  # secrets backends raise what they like
             raise _unreadable(connection_id, error) from None
@@ -130,8 +132,26 @@ def _missing(connection_id: str) -> StabilityConfigurationError:
     if variable in os.environ:
         problem = f"{variable} is set, but Airflow cannot read it; allowed is JSON with {_CONNECTION_KEYS}"
     else:
-        problem = f"it is not defined; add one of type {CONNECTION_TYPE!r}, or set {variable}"
-    return StabilityConfigurationError(f"connection {connection_id!r}: {problem}")
+        problem = (
+            f"it is not defined; add one of type {CONNECTION_TYPE!r}, or set {variable} "
+            "(if it is there, Airflow's secrets backend or API has not answered)"
+        )
+    error = StabilityConfigurationError(f"connection {connection_id!r}: {problem}")
+    error.is_missing = True
+    return error
+
+
+def not_found_now(connection_id: str) -> StabilityConfigurationError:
+    """Return the error for a connection that is not found any more in the middle of a wait.
+
+    To be waited out: Airflow does not tell one that was deleted from a secrets backend that is down, and an
+    outage of a backend must not end every gate for good.
+    """
+    return StabilityConfigurationError(
+        f"connection {connection_id!r} is not found now, and was before: it has been deleted, "
+        "or Airflow's secrets backend or API does not answer",
+        transient=True,
+    )
 
 
 def _unreadable(connection_id: str, error: Exception) -> StabilityConfigurationError:

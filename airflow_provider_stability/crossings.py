@@ -23,7 +23,8 @@ class CrossingDetector:
     :param threshold: credits. ``below`` it are fewer, ``above`` are as many or more: what is enough for a
         gate.
     :param direction: which crossing counts.
-    :param band: credits by which the balance must come back before the next crossing counts; 0 or more.
+    :param band: credits by which the balance must come back before the next crossing counts; 0 or more, for
+        ``above`` at most the threshold.
     :raises StabilityParameterError: for anything else.
     """
 
@@ -35,6 +36,11 @@ class CrossingDetector:
         self._threshold = parse_credits("threshold", threshold)
         self._is_below = direction == "below"
         self._band = parse_credits("rearm_band", band)
+        if not self._is_below and self._band > self._threshold:
+            raise StabilityParameterError(
+                f"rearm_band is {band!r}; allowed with direction 'above' is at most the threshold, "
+                f"{threshold!r}: the balance would have to fall below 0 before the next event"
+            )
         self.is_armed: bool | None = None
         """None until the first balance. Kept, it lets a restart neither lose nor invent a crossing."""
 

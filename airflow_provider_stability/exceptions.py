@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final
 
 __all__ = [
     "DEFAULT_RATE_LIMIT_PAUSE",
+    "LONGEST_PAUSE_BELIEVED",
     "AuthenticationError",
     "BadRequestError",
     "InsufficientCreditsError",
@@ -51,6 +52,13 @@ DEFAULT_RATE_LIMIT_PAUSE: Final = 60.0
 """Seconds to leave the service alone after a 429 that does not say for how long.
 
 Stability AI publishes 150 requests in 10 s per key, and a time-out of 60 s beyond that.
+"""
+
+
+LONGEST_PAUSE_BELIEVED: Final = 3600.0
+"""Seconds for which a service is left alone at most, whatever it asks for.
+
+A ``Retry-After`` beyond that is a proxy's mistake; obeyed, it would keep every gate of a key shut for ever.
 """
 
 
@@ -89,6 +97,9 @@ class StabilityConfigurationError(StabilityError):
     """
 
     advice = "Mend the connection: the message names the field and what is allowed."
+
+    is_missing: bool = False
+    """Whether Airflow found no such connection, which it also says when a secrets backend did not answer."""
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
@@ -161,7 +172,7 @@ class StabilityStatusError(StabilityError):
     @property
     def pause(self) -> float:
         """Seconds from the answer on during which the service asked not to be called again."""
-        return self.retry_after or 0.0
+        return min(self.retry_after or 0.0, LONGEST_PAUSE_BELIEVED)
 
 
 class BadRequestError(StabilityStatusError):
@@ -203,7 +214,7 @@ class RateLimitError(StabilityStatusError):
     @property
     def pause(self) -> float:
         """Seconds from the answer on without requests: what the service said, else its published 60."""
-        return DEFAULT_RATE_LIMIT_PAUSE if self.retry_after is None else self.retry_after
+        return DEFAULT_RATE_LIMIT_PAUSE if self.retry_after is None else super().pause
 
 
 class ServerError(StabilityStatusError):

@@ -8,7 +8,15 @@ from typing import Final
 from airflow_provider_stability.connection_fields import EXTRA_FIELDS
 from airflow_provider_stability.exceptions import StabilityParameterError
 
-__all__ = ["BACKSTOP", "MOST_CHARACTERS", "MOST_RETRIES", "TOKEN", "check_max_retries", "check_organization"]
+__all__ = [
+    "BACKSTOP",
+    "MOST_CHARACTERS",
+    "MOST_RETRIES",
+    "TOKEN",
+    "check_connection_id",
+    "check_max_retries",
+    "check_organization",
+]
 
 BACKSTOP: Final = 60.0
 """Seconds by which Airflow's own limit on a deferral is later than the gate's: for when no triggerer runs."""
@@ -39,6 +47,15 @@ def check_organization(organization: object, *, is_given: bool = False) -> str |
             "or None in the DAG for the connection's"
         )
     return text
+
+
+def check_connection_id(value: object) -> None:
+    """Refuse what cannot be the id of a connection, such as what a template has rendered to.
+
+    :raises StabilityParameterError: naming the value.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise StabilityParameterError(f"stability_conn_id is {value!r}; allowed is the id of a connection")
 
 
 def check_max_retries(value: object) -> None:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_stability.budget import Budget
-from airflow_provider_stability.call_threads import MOST, CallThreads
-from airflow_provider_stability.connections import read_settings
+from airflow_provider_stability.call_threads import CallThreads, NoThreadError
+from airflow_provider_stability.connections import not_found_now, read_settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
+    StabilityConnectionError,
     StabilityError,
     as_value,
 )
@@ -31,8 +32,13 @@ from airflow_provider_stability.metrics import record_poll
 from airflow_provider_stability.streams import SLICE, Failed, Stream, Waiter
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_stability.budget import Reason
     from airflow_provider_stability.client import StabilityClient
     from airflow_provider_stability.settings import Settings
+
+    Hear = Callable[[Reason], Awaitable[None]]
 
 __all__ = ["Poller", "join"]
 
@@ -40,6 +46,9 @@ log = logging.getLogger(__name__)
 
 SETTINGS_AGE: Final = 60.0
 """Seconds after which the connection is read anew; at once where the service refuses what it says."""
+
+LONGEST_READ: Final = 60.0
+"""Seconds after which a read of the connection is given up, and another one started."""
 
 _EVERY: Final = "*"  # no organization: allowed are those without such a character at the service
 
@@ -73,6 +82,7 @@ class _Registry:
         self.pollers: dict[str, Poller] = {}
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self.verdicts: dict[tuple[str, str | None], tuple[Settings, StabilityError]] = {}
+        self.reads: set[asyncio.Task[Settings]] = set()  # the loop itself would let go of one that hangs
 
     def budget(self, settings: Settings) -> Budget:
         """Return what may be asked with a key, which several connections may have."""
@@ -116,9 +126,9 @@ class Poller:
         self._streams: dict[str | None, Stream] = {}
         self._settings: Settings | None = None
         self._settings_at = 0.0
+        self._was_read = False
         self._reading: asyncio.Task[Settings] | None = None
         self._threads = CallThreads(_Client, _Client.close)
-        self._turns = asyncio.Semaphore(MOST)
         self._loop = asyncio.get_running_loop()
 
     def stream(self, organization: str | None) -> Stream:
@@ -138,22 +148,23 @@ class Poller:
         """Whether the service has asked for a pause that is not over."""
         return self._budget.is_paused
 
-    async def ask(self, organization: str | None) -> float | StabilityError:
-        """Return the balance, or what went wrong; nothing is raised but a cancellation."""
+    async def ask(self, organization: str | None, hear: Hear) -> float | StabilityError:
+        """Return the balance, or what went wrong; nothing is raised but a cancellation.
+
+        :param hear: told of a pause that the service wants first.
+        """
         try:
-            settings = await self._current_settings()
-            verdict = self._verdict(settings, organization)
-            if verdict is not None:
-                return verdict
-            found = await self._request(settings, organization)
-            if isinstance(found, StabilityError) and not found.transient:
+            settings, found = await self._request(organization, hear)
+            is_news = found is not self._verdict(settings, organization)
+            if isinstance(found, StabilityError) and not found.transient and is_news:
                 # Before it is believed: the key may have been rotated, and the connection with it.
                 self._settings = None
-                fresh = await self._current_settings()
-                if fresh == settings:
+                if await self._current_settings() == settings:
                     self._remember(settings, organization, found)
                 else:
-                    found = await self._request(fresh, organization)
+                    _, found = await self._request(organization, hear)
+        except NoThreadError as error:
+            return StabilityConnectionError(f"this triggerer could not start a thread to ask: {error}")
         except StabilityError as error:
             return as_value(error)
         except Exception as error:
@@ -177,38 +188,65 @@ class Poller:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
-    async def _request(self, settings: Settings, organization: str | None) -> float | StabilityError:
-        self._budget = budget = self._registry.budget(settings)
-        found: float | StabilityError | None = None
-        # No more at once than there are threads: all who wait for the budget would wake for each free place.
-        async with self._turns:
-            while found is None:
-                if (wait := budget.wait) > 0:
-                    await asyncio.sleep(wait)
-                    continue
-                found = await self._threads.call(partial(_ask_in_thread, settings, organization, budget))
-        record_poll(self._connection_id, organization or settings.organization, found)
-        return found
+    async def _request(self, organization: str | None, hear: Hear) -> tuple[Settings, float | StabilityError]:
+        """Ask as soon as that is allowed, with the connection as it is then, and return with which it was."""
+        while True:
+            settings = await self._current_settings()
+            if (verdict := self._verdict(settings, organization)) is not None:
+                return settings, verdict
+            self._budget = budget = self._registry.budget(settings)
+            if (wait := budget.wait) > 0:
+                if budget.is_paused and budget.reason is not None:
+                    await hear(budget.reason)
+                # No longer than settings are believed: the connection may have become another meanwhile.
+                await asyncio.sleep(min(wait, SETTINGS_AGE))
+                continue
+            found = await self._threads.call(partial(_ask_in_thread, settings, organization, budget))
+            if found is not None:
+                record_poll(self._connection_id, organization or settings.organization, found)
+                return settings, found
 
     async def _current_settings(self) -> Settings:
         if self._settings is not None and time.monotonic() - self._settings_at < SETTINGS_AGE:
             return self._settings
+        try:
+            return await self._read()
+        except StabilityConfigurationError as error:
+            if error.is_missing and self._was_read:
+                # Not with what it said before: it may have been deleted.
+                raise not_found_now(self._connection_id) from None
+            if not error.transient or self._settings is None:
+                raise
+            log.warning("Going on with the connection as it was: %s", error)
+            return self._settings
+
+    async def _read(self) -> Settings:
+        """Read the connection, all who ask meanwhile together."""
         if self._reading is None:
             self._reading = self._loop.create_task(read_settings(self._connection_id))
+            self._registry.reads.add(self._reading)
             self._reading.add_done_callback(self._have_read)
-        # Shielded: a read that is cancelled half way can break the triggerer's channel to Airflow (seen on
+        reading = self._reading
+        # Never cancelled: a read that is broken off can break the triggerer's channel to Airflow (seen on
         # 3.0.6).
-        try:
-            return await asyncio.shield(self._reading)
-        except StabilityError as error:
-            if error.transient and self._settings is not None:
-                return self._settings
-            raise
+        await asyncio.wait([reading], timeout=LONGEST_READ)
+        if reading.done():
+            return reading.result()
+        if self._reading is reading:
+            self._reading = None
+        raise StabilityConfigurationError(
+            f"connection {self._connection_id!r} could not be read within {LONGEST_READ:g} s: "
+            "Airflow or its secrets backend does not answer",
+            transient=True,
+        )
 
     def _have_read(self, reading: asyncio.Task[Settings]) -> None:
-        self._reading = None
+        self._registry.reads.discard(reading)
+        if self._reading is reading:
+            self._reading = None
         if not reading.cancelled() and reading.exception() is None:
             self._settings, self._settings_at = reading.result(), time.monotonic()
+            self._was_read = True
 
     def _verdict(self, settings: Settings, organization: str | None) -> StabilityError | None:
         for scope in (_EVERY, organization):
@@ -266,5 +304,5 @@ def _ask_in_thread(
     found = client.ask(settings, organization)
     if isinstance(found, StabilityError) and found.pause:
         # Here, as this thread may take up the next call before the event loop has heard.
-        budget.pause(found.pause)
+        budget.pause(found.pause, str(found))
     return found

@@ -10,16 +10,20 @@ import contextvars
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_stability.credits import is_enough
-from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.waiting import Wait
+from airflow_provider_stability.exceptions import StabilityConnectionError, StabilityError
+from airflow_provider_stability.waiting import Wait, moment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_stability.budget import Reason
     from airflow_provider_stability.polling import Poller
 
 __all__ = ["Failed", "Opened", "Stream", "Waiter"]
@@ -167,6 +171,7 @@ class Stream:
         self._numbers = itertools.count()
         self._intervals: Counter[float] = Counter()
         self._changed = asyncio.Event()
+        self._heard: Reason | None = None
         self._is_wanted_now = True
         # In a context of its own: that of the gate which happened to come first would get the log lines of
         # the rest.
@@ -185,15 +190,15 @@ class Stream:
         self._intervals[interval] += 1
         if not is_watcher:
             heapq.heappush(self._by_need, (needed, next(self._numbers), waiter))
-            if self.polled_at is not None:
+            if self.polled_at is not None or self.known.error is not None:
                 self._answer_from_sample(waiter)
         self._changed.set()
         return waiter
 
     def _answer_from_sample(self, waiter: Waiter) -> None:
         available = self.known.credits
-        assert self.polled_at is not None
         if self.is_known and available is not None and is_enough(available, waiter.needed):
+            assert self.polled_at is not None
             if time.monotonic() - self.polled_at <= min(FRESH, waiter.interval):
                 waiter.settle(Opened(available))
             else:
@@ -226,7 +231,7 @@ class Stream:
     async def _poll(self) -> None:
         while True:
             await self._until_due()
-            found = await self.poller.ask(self.organization)
+            found = await self.poller.ask(self.organization, self._hear)
             # Those who came while it was asked are answered by it, too.
             self._is_wanted_now = False
             self.polled_at = time.monotonic()
@@ -242,15 +247,31 @@ class Stream:
             for waiter in [each for each in self.waiters if each.is_watcher]:
                 waiter.tell()
 
+    async def _hear(self, reason: Reason) -> None:
+        """Take up that nothing is asked for a while, which another's request was told."""
+        if reason == self._heard or reason.error == self.known.error:
+            return
+        self._heard = reason
+        said = f"no request before {moment(reason.until)}, as the service has said: {reason.error}"
+        self.known.failed(StabilityConnectionError(said))
+        self.is_known = False
+        to_tell = iter(list(self.waiters))
+        self._changed.set()
+        while self._changed.is_set():
+            self._changed.clear()
+            await self._tell(to_tell, math.inf)
+
     async def _until_due(self) -> None:
         """Return when the next poll is due; meanwhile, tell the gates what is new."""
+        # Once after each poll. Who comes later hears at once, so that all need not be gone through again.
+        to_tell = iter(list(self.waiters))
         while not self._is_wanted_now:
             assert self.polled_at is not None
             self._changed.clear()
             due = self.polled_at + max(_SHORTEST, min(self._intervals, default=0.0))
             if time.monotonic() >= due:
                 return
-            await self._tell(due)
+            await self._tell(to_tell, due)
             left = due - time.monotonic()
             try:
                 async with asyncio.timeout(max(left, 0)):
@@ -268,17 +289,17 @@ class Stream:
                 if opened % SLICE == 0:
                     await asyncio.sleep(0)
 
-    async def _tell(self, until: float) -> None:
-        """Wake those with something new for their logs, a few at a time, until the next poll is due."""
+    async def _tell(self, waiters: Iterator[Waiter], until: float) -> None:
+        """Wake those with news for their logs, a few at a time, until then or until somebody comes."""
         told = 0
-        for number, waiter in enumerate(list(self.waiters)):
+        for number, waiter in enumerate(waiters, start=1):
             now = time.monotonic()
-            if now >= until:
-                return
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
             if not waiter.is_watcher and waiter.is_owed_news(now):
                 waiter.tell()
                 told += 1
                 if told % _NEWS_SLICE == 0:
                     await asyncio.sleep(_NEWS_GAP)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+            if now >= until or self._changed.is_set():
+                return

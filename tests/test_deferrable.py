@@ -83,7 +83,7 @@ def test_a_gate_defers_at_once_and_asks_nothing_itself(account: Simulator) -> No
     _, kwargs = deferral.value.trigger.serialize()
     assert before + 60 <= kwargs.pop("end_time") <= time.time() + 60
     assert kwargs == {
-        "min_credits": "40",
+        "min_credits": 40.0,
         "organization": "org-b",
         "stability_conn_id": "stability_default",
         "poke_interval": 0.2,

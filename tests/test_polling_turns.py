@@ -125,7 +125,7 @@ async def test_gates_without_news_leave_the_loop_a_turn_after_every_tenth(
 
         monkeypatch.setattr(streams.Waiter, "is_owed_news", look)
         async with counted(lambda: len(looked)) as seen:
-            with gates(interval=59):  # whoever comes has the poll look who is to be told
+            with gates(interval=0.05):  # after each poll it is looked who is to be told
                 await until(lambda: len(looked) >= 35)
         assert max(late - early for early, late in itertools.pairwise(seen)) == 10
         assert len(seen) <= 6

@@ -83,7 +83,7 @@ def test_a_timeout_says_the_last_balance_and_the_last_error(account: Simulator) 
     account.fail(status=503, times=None)
 
     with pytest.raises(AirflowSensorTimeout) as end:
-        gate(timeout=0.3).execute({})
+        gate(timeout=2).execute({})
 
     assert "Last balance, at 20" in str(end.value)
     assert "12.5 credits, need 40, short 27.5" in str(end.value)

@@ -82,7 +82,8 @@ def test_a_wait_that_no_triggerer_ended_says_where_to_look() -> None:
     with pytest.raises(AirflowSensorTimeout) as ended:
         gate(deferrable=True).resume_execution("__fail__", {"error": "Trigger timeout"}, {})
     assert str(ended.value) == (
-        "The wait of 60 s is over, and no triggerer has ended it: is one running? What it knew is in its log."
+        "The wait of 60 s is over, and no triggerer has ended it: does one run, for this task's queue, "
+        "with room for it ([triggerer] capacity)? What it knew is in its log."
     )
 
 
@@ -311,7 +312,9 @@ def test_a_timeout_is_a_skip_under_soft_fail_whatever_airflow_makes_of_timeouts(
     event = {"status": "timeout", "message": "No balance was read."}
     with pytest.raises(AirflowSkipException) as skip:
         gate(deferrable=True, soft_fail=True).execute_complete({}, event)
-    assert str(skip.value) == "The wait of 60 s is over. No balance was read."
+    assert str(skip.value) == (
+        "The wait of 60 s is over. No balance was read. (connection 'stability_default')"
+    )
 
 
 class TaskInstance:

@@ -20,8 +20,8 @@ from airflow_provider_stability.connection_fields import (
 )
 from airflow_provider_stability.connections import settings_of
 from airflow_provider_stability.credits import describe_credits
-from airflow_provider_stability.exceptions import StabilityError, StabilityParameterError
-from airflow_provider_stability.parameters import check_max_retries
+from airflow_provider_stability.exceptions import StabilityError
+from airflow_provider_stability.parameters import check_connection_id, check_max_retries
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,11 +58,7 @@ class StabilityHook(BaseHook):
     ) -> None:
         super().__init__()
         check_max_retries(max_retries)
-        # A template may have rendered to anything.
-        if not isinstance(stability_conn_id, str) or not stability_conn_id.strip():  # type: ignore[redundant-expr]
-            raise StabilityParameterError(
-                f"stability_conn_id is {stability_conn_id!r}; allowed is the id of a connection"
-            )
+        check_connection_id(stability_conn_id)
         self.stability_conn_id = stability_conn_id
         self._max_retries = max_retries
         self._client: StabilityClient | None = None

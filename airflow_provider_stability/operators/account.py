@@ -53,7 +53,7 @@ class AccountOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the account and return it for XCom."""
-        with permanent_errors_fail_at_once():
+        with permanent_errors_fail_at_once(self):
             fields = _checked(self.fields)
             with StabilityHook(self.stability_conn_id) as hook:
                 account = hook.get_account()

@@ -54,7 +54,7 @@ class BalanceOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the balance and return it for XCom."""
-        with permanent_errors_fail_at_once():
+        with permanent_errors_fail_at_once(self):
             organization = check_organization(self.organization, is_given=self._names_organization)
             with StabilityHook(self.stability_conn_id) as hook:
                 available = hook.get_balance(organization).credits
@@ -102,7 +102,7 @@ class BalanceBranchOperator(BaseBranchOperator):
 
     def choose_branch(self, context: Context) -> str | Iterable[str]:  # noqa: ARG002  # Airflow's signature
         """Return the tasks to follow."""
-        with permanent_errors_fail_at_once():
+        with permanent_errors_fail_at_once(self):
             needed = parse_min_credits(self.min_credits)
             organization = check_organization(self.organization, is_given=self._names_organization)
             with StabilityHook(self.stability_conn_id) as hook:

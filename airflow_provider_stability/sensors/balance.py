@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -24,18 +25,20 @@ from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.credits import (
     check_literal_min_credits,
     describe,
+    describe_credits,
     is_enough,
     parse_min_credits,
 )
 from airflow_provider_stability.exceptions import (
+    StabilityConfigurationError,
     StabilityConnectionError,
     StabilityError,
     StabilityParameterError,
     permanent_error,
 )
 from airflow_provider_stability.links import BILLING_URL, BillingLink
-from airflow_provider_stability.parameters import BACKSTOP, check_organization
-from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
+from airflow_provider_stability.parameters import BACKSTOP, check_connection_id, check_organization
+from airflow_provider_stability.task_failure import permanent_errors_fail_at_once, whose
 from airflow_provider_stability.waiting import Wait, current_wait, waiting
 
 if TYPE_CHECKING:
@@ -127,16 +130,23 @@ class BalanceSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait as Airflow's sensors do, and return the credits."""
         self._offer_link(context)
-        with permanent_errors_fail_at_once():
+        with permanent_errors_fail_at_once(self):
             # Before the first request: no answer could be compared with a broken threshold.
             needed = parse_min_credits(self.min_credits)
             self._checked_organization()
+            check_connection_id(self.stability_conn_id)
+            if not self.reschedule:  # which is here at every look
+                what = describe_credits(needed)
+                self.log.info("Waiting for %s (%s), for %g s at most", what, whose(self), self.timeout)
             if self.deferrable:
                 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
                 # At once: gates that start together must not each ask from a worker. One poll answers all.
                 self.defer(
-                    trigger=BalanceTrigger(**self._trigger_kwargs(), end_time=time.time() + self.timeout),
+                    trigger=BalanceTrigger(
+                        **(self._trigger_kwargs() | {"min_credits": needed}),
+                        end_time=time.time() + self.timeout,
+                    ),
                     method_name="execute_complete",
                     timeout=timedelta(seconds=self.timeout + BACKSTOP),
                 )
@@ -144,7 +154,7 @@ class BalanceSensor(BaseSensorOperator):
                 try:
                     return super().execute(context)
                 except (AirflowSensorTimeout, AirflowSkipException) as end:
-                    raise type(end)(f"{end} {wait.summary(needed)}") from end.__cause__
+                    raise type(end)(f"{end} {wait.summary(needed)} ({whose(self)})") from end.__cause__
 
     def execute_complete(self, context: Context, event: Any = None) -> float:  # noqa: ARG002  # Airflow's
         """Take up what the trigger found, and return the credits."""
@@ -154,7 +164,7 @@ class BalanceSensor(BaseSensorOperator):
                 return float(available)
             case {"status": "timeout", "message": str() as known}:
                 end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
-                raise end(f"The wait of {self.timeout:g} s is over. {known}")
+                raise end(f"The wait of {self.timeout:g} s is over. {known} ({whose(self)})")
             case {"status": "failed", "kind": str() as kind, "message": str() as message}:
                 if self.never_fail:
                     raise AirflowSkipException(f"Skipping due to never_fail is set to True. {message}")
@@ -163,14 +173,16 @@ class BalanceSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Give each end of a deferred wait the meaning it has in the other modes, on every version."""
-        with permanent_errors_fail_at_once():
+        with permanent_errors_fail_at_once(self):
             if next_method == "__fail__":
                 self._resume_failed(next_kwargs or {})
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowSkipException as skip:
-                # Airflow 3 has put words of its own in front of ours.
-                raise AirflowSkipException(str(skip.__cause__ or skip)) from None
+                # Airflow 3 has put words of its own in front of ours; and under never_fail it makes a skip
+                # of a timeout, which it does not where a sensor waits on a worker.
+                kind = AirflowSensorTimeout if _is_timeout(skip.__cause__) else AirflowSkipException
+                raise kind(str(skip.__cause__ or skip)) from None
 
     def _resume_failed(self, next_kwargs: dict[str, Any]) -> None:
         """Raise for a trigger that did not come to its end: no triggerer was there, or it broke.
@@ -179,10 +191,17 @@ class BalanceSensor(BaseSensorOperator):
         trigger.
         """
         if _TIMED_OUT in str(next_kwargs.get("error")).lower():
+            limit = self.execution_timeout
+            if limit is not None and limit.total_seconds() < self.timeout:
+                # As where it waits on a worker: the task fails, and its retries count.
+                raise AirflowTaskTimeout(
+                    f"The execution_timeout of {limit.total_seconds():g} s is over; the gate's timeout is "
+                    f"{self.timeout:g} s. What it knew is in its log."
+                )
             end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
             raise end(
-                f"The wait of {self.timeout:g} s is over, and no triggerer has ended it: is one running? "
-                "What it knew is in its log."
+                f"The wait of {self.timeout:g} s is over, and no triggerer has ended it: does one run, for "
+                "this task's queue, with room for it ([triggerer] capacity)? What it knew is in its log."
             )
         self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
         if self.never_fail:
@@ -233,6 +252,7 @@ class BalanceSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
+        from airflow_provider_stability.connections import not_found_now
         from airflow_provider_stability.hooks.stability import StabilityHook
 
         wait = current_wait()
@@ -244,19 +264,28 @@ class BalanceSensor(BaseSensorOperator):
         try:
             # A hook per poke, so that a connection which changes is seen. The next poke is the repetition.
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
-                available = self._ask(hook)
+                settings = hook.client.settings
+                wait.was_read = True
+                available = self._ask(hook, settings.organization)
+        except StabilityConfigurationError as error:
+            if error.is_missing and wait.was_read:
+                return self._wait_on(wait, not_found_now(self.stability_conn_id))
+            return self._wait_on(wait, error)
         except StabilityError as error:
-            wait.failed(error)
-            if not error.transient:
-                raise
-            self.log.warning("Waiting on, balance unknown: %s", error)
-            return False
+            return self._wait_on(wait, error)
         wait.found(available)
         if not is_enough(available, needed):
             self.log.info("%s", describe(available, needed))
             return False
         self.log.info("%s: open", describe(available, needed))
         return PokeReturnValue(is_done=True, xcom_value=available)
+
+    def _wait_on(self, wait: Wait, error: StabilityError) -> bool:
+        wait.failed(error)
+        if not error.transient:
+            raise error
+        self.log.warning("Waiting on, balance unknown: %s", error)
+        return False
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
@@ -285,11 +314,11 @@ class BalanceSensor(BaseSensorOperator):
         end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
         raise end(f"{said}; ending now, as no request could be made before.")
 
-    def _ask(self, hook: StabilityHook) -> float:
+    def _ask(self, hook: StabilityHook, default: str | None) -> float:
         """Return the balance, and tell the metrics."""
         from airflow_provider_stability.metrics import record_poll
 
-        organization = self._checked_organization() or hook.client.settings.organization
+        organization = self._checked_organization() or default
         try:
             available = hook.get_balance(organization).credits
         except StabilityError as error:
@@ -314,3 +343,7 @@ class BalanceSensor(BaseSensorOperator):
             ti.xcom_push(key=link.xcom_key, value=BILLING_URL)
         except Exception as error:  # noqa: BLE001  # no button is worth a gate
             self.log.warning("The link %r is not shown yet: %s", link.name, error)
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    return isinstance(error, AirflowSensorTimeout)

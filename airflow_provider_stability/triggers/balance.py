@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.credits import describe, parse_min_credits
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.parameters import check_organization
+from airflow_provider_stability.parameters import check_connection_id, check_organization
 from airflow_provider_stability.polling import join
 from airflow_provider_stability.streams import Failed, Opened
 from airflow_provider_stability.version_compat import success_event
@@ -115,6 +115,7 @@ class BalanceTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         needed = parse_min_credits(self.min_credits)
         organization = check_organization(self.organization, is_given=self.names_organization)
+        check_connection_id(self.stability_conn_id)
         waiter = join(self.stability_conn_id, organization, needed, self.poke_interval)
         try:
             return await self._wait_at(waiter, needed)

@@ -15,7 +15,7 @@ from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.credits import describe_credits
 from airflow_provider_stability.crossings import CrossingDetector, Direction
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.parameters import check_organization
+from airflow_provider_stability.parameters import check_connection_id, check_organization
 from airflow_provider_stability.polling import join
 from airflow_provider_stability.streams import Failed
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_stability.streams import Waiter
 
 __all__ = ["BalanceCrossingTrigger"]
+
+_READ_AGAIN_AFTER: Final = (1, 4)  # seconds: Airflow may be starting, too
 
 _SETTLE: Final = 5.0
 """Seconds from an event to the note that it was fired. A triggerer stores its events once a second or so (3.3
@@ -69,6 +71,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         # Checked here, as the DAG file makes it: a DAG that cannot work is not to be taken.
         CrossingDetector(threshold, direction, rearm_band)
         check_organization(organization)
+        check_connection_id(stability_conn_id)
         if not 0 < poke_interval < math.inf:
             raise StabilityParameterError(f"poke_interval is {poke_interval!r}; allowed are seconds above 0")
         self.threshold = threshold
@@ -143,18 +146,29 @@ class BalanceCrossingTrigger(BaseEventTrigger):
     @property
     def _key(self) -> str:
         """Where the state is kept: another threshold of the same asset has another state."""
-        return f"stability_{hashlib.sha256(json.dumps(self.serialize()).encode()).hexdigest()[:16]}"
+        what = (
+            float(self.threshold),
+            self.direction,
+            float(self.rearm_band),
+            self.organization,
+            self.stability_conn_id,
+        )
+        return f"stability_{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}"
 
     async def _recall(self) -> bool | None:
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return None
-        try:
-            kept = await store.aget(self._key)
-        except Exception as error:  # noqa: BLE001  # to watch without a memory is better than not to watch
-            self.log.warning("What was known before the restart cannot be read: %s", error)
-            return None
-        return kept.get("is_armed") if isinstance(kept, dict) else None
+        for pause in (*_READ_AGAIN_AFTER, None):
+            try:
+                kept = await store.aget(self._key)
+            except Exception as error:  # noqa: BLE001  # to watch without a memory is better than not to watch
+                self.log.warning("What was known before the restart cannot be read: %s", error)
+                if pause is not None:
+                    await asyncio.sleep(pause)
+            else:
+                return kept.get("is_armed") if isinstance(kept, dict) else None
+        return None
 
     async def _remember_later(self, detector: CrossingDetector) -> None:
         """Note what is so once the event has been stored: who dies before that repeats it."""
