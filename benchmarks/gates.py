@@ -150,7 +150,14 @@ def _in_turn(names: list[str], turn: int) -> list[str]:
 def _measure(options: argparse.Namespace, contender: str, **more: Any) -> dict[str, float | None]:
     what = {"contender": contender, "interval": options.interval, "intervals": options.intervals, **more}
     start = time.monotonic()
-    found: dict[str, float | None] = measure(_MODULE, what)
+    found: dict[str, float | None]
+    try:
+        found = measure(_MODULE, what)
+    except TimeoutError as error:
+        if contender == OURS:
+            raise
+        show(f"  {contender}: {error}")
+        return {key: None for key, _, _ in _ROWS}  # that it never comes to it is what was measured
     values = ", ".join(f"{name} {number(value)}" for name, value in found.items())
     about = ", ".join(f"{name} {value}" for name, value in more.items())
     show(f"  {contender}, {about}: {values} ({time.monotonic() - start:.0f} s)")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["airflow_environment", "end_on_sigterm", "measure"]
 
-_LONGEST = 600.0
+_LONGEST = 240.0
 _LINES = 30
 
 
@@ -34,6 +34,7 @@ def airflow_environment(home: str) -> dict[str, str]:
 def measure(module: str, options: Mapping[str, Any]) -> Any:
     """Run ``python -m MODULE OPTIONS RESULT`` and return what it has written as its result.
 
+    :raises TimeoutError: where it does not come to its end.
     :raises RuntimeError: with the end of what it wrote to its standard error, where it failed.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as home:
@@ -49,6 +50,8 @@ def measure(module: str, options: Mapping[str, Any]) -> Any:
             )
             try:
                 process.wait(_LONGEST)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f"not measured within {_LONGEST:g} s: {json.dumps(options)}") from None
             finally:
                 # The whole group: with it go the trigger runner and the service, whatever came between.
                 with contextlib.suppress(ProcessLookupError):
