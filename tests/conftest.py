@@ -54,6 +54,8 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
         if "AssetWatcher" in _path.read_text(encoding="utf-8"):
             _path.unlink()
 
+from scenarios_report import pytest_terminal_summary  # noqa: E402, F401  # a hook
+
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from scenarios import Scenario
 
-__all__ = ["MODES", "Outcome", "gate_of", "play", "read_value"]
+__all__ = ["LEAK", "MODES", "Outcome", "gate_of", "play", "python_path", "read_value"]
 
 HERE: Final = Path(__file__).parent
 SILENCE: Final = 120.0  # seconds in which no task begins or ends, after which something hangs
@@ -61,11 +61,15 @@ class Outcome:
 
 def gate_of(scenario: Scenario, path: str, **more: Any) -> dict[str, Any]:
     """Return the parameters of the sensor."""
-    given = {"min_credits": 40, "poke_interval": 0.2, "timeout": 120} | scenario.gate | MODES[path] | more
     return {
         "task_id": f"{path}.{scenario.slug}",
         "stability_conn_id": f"{path}_{scenario.slug}",
-        **given,
+        "min_credits": 40,
+        "poke_interval": 0.2,
+        "timeout": 300,
+        **scenario.gate,
+        **MODES[path],
+        **more,
     }
 
 
@@ -79,8 +83,8 @@ def play(
     :returns: by the scenario's name and the path; and for ``leak`` and the path of each batch.
     """
     # Where a triggerer runs, too, it would take the triggers that dag.test() runs itself.
-    inline = Batch(scenarios, [each for each in paths if each == "dag_test"], database, home / "inline", 2)
-    others = Batch(scenarios, [each for each in paths if each != "dag_test"], database, home / "others", 4)
+    inline = Batch(scenarios, [each for each in paths if each == "dag_test"], database, home / "inline", 3)
+    others = Batch(scenarios, [each for each in paths if each != "dag_test"], database, home / "others", 5)
     with ThreadPoolExecutor(2) as pool:
         for each in [pool.submit(inline.play, inline=True), pool.submit(others.play, inline=False)]:
             each.result()
@@ -175,7 +179,7 @@ class Batch:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         return kept | {
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": python_path(),
             "NO_COLOR": "1",
             "STABILITY_TEST_GATES": str(self.home.parent / "gates.json"),
             "AIRFLOW_HOME": str(self.home),
@@ -231,6 +235,11 @@ class Batch:
             if path.is_file():
                 for each in self.keys.any(path.read_bytes()):
                     by_task[each].leaks.add(str(path.relative_to(self.home)))
+
+
+def python_path() -> str:
+    """Return what lets Airflow's processes find the secrets backend."""
+    return os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def read_value(stored: Any) -> Any:

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from scenarios import PATHS, TABLE, Scenario
+from scenarios import PATHS, TABLE, Scenario, expected
 from scenarios_batch import Outcome, play
+from scenarios_report import PLAYED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,20 +17,27 @@ Outcomes = dict[tuple[str, str], Outcome]
 
 
 @pytest.fixture(scope="module")
-def outcomes(airflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    return play(TABLE, PATHS, airflow_database / "airflow.db", tmp_path_factory.mktemp("scenarios"))
+def outcomes(
+    airflow_database: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Outcomes:
+    found = play(TABLE, PATHS, airflow_database / "airflow.db", tmp_path_factory.mktemp("scenarios"))
+    pytestconfig.stash.setdefault(PLAYED, {})["Scenarios"] = PATHS, found
+    return found
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("scenario", TABLE, ids=lambda scenario: scenario.name)
 def test_a_scenario_means_the_same_on_every_path(outcomes: Outcomes, scenario: Scenario, path: str) -> None:
-    found = outcomes[scenario.name, path]
+    found, wanted = outcomes[scenario.name, path], expected(scenario, path)
     assert not found.leaks
-    assert (found.state, found.tries) == (scenario.state, 1), found.log
-    assert found.xcom == ([] if scenario.xcom is None else [scenario.xcom])
-    assert scenario.requests[0] <= len(found.asked_at) <= scenario.requests[1], found.log
+    assert (found.state, found.tries) == (wanted.state, 1), found.log
+    xcom = [] if wanted.xcom is None else [(type(wanted.xcom), wanted.xcom)]
+    assert [(type(each), each) for each in found.xcom] == xcom
+    assert wanted.requests[0] <= len(found.asked_at) <= wanted.requests[1], found.log
     assert not found.stray_requests
-    for line in scenario.says:
+    if wanted.pause:
+        assert found.asked_at[1] - found.asked_at[0] >= wanted.pause
+    for line in wanted.says:
         assert re.search(line, found.log), found.log
 
 
