@@ -205,7 +205,7 @@ def measure(root: Path, files: list[str], modules: list[str], work: Path) -> Bas
         sys.exit(f"The tests fail without a mutant:\n{log.read_text(errors='replace')[-4000:]}")
     kept = json.loads(found.read_text())
     lines = {
-        module: {test: set(each) for test, each in by_test.items() if test}
+        module: {test: set(each) for test, each in by_test.items()}
         for module, by_test in kept["lines"].items()
     }
     return Baseline(kept["seconds"], lines)
@@ -215,8 +215,10 @@ def tests_for(mutant: Mutant, files: list[str], baseline: Baseline) -> dict[str,
     """Return the tests to run on a mutant; none where no test executes its statement."""
     by_test = baseline.lines[mutant["module"]]
     first, last = mutant["lines"]
-    if mutant["at_import"]:
-        # What stands outside of functions is executed when the module is imported, before any test.
+    before_any = any(first <= line <= last for line in by_test.get("", ()))
+    if mutant["at_import"] or before_any:
+        # What stands outside of functions is executed when the module is imported, before any test; and tests
+        # make values to be parametrized with.
         names = list(baseline.seconds)
     else:
         names = [test for test, lines in by_test.items() if any(first <= line <= last for line in lines)]
