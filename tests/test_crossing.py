@@ -199,6 +199,31 @@ def test_a_restart_without_state_invents_no_crossing(account: Simulator) -> None
     assert watch(account, trigger(), [lambda: None]) == []
 
 
+def test_a_state_that_could_not_be_stored_is_stored_at_a_later_poll(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crossing, "_SETTLE", 0.0)
+
+    class Failing(Store):
+        failures = 0
+
+        async def aset(self, key: str, value: Any) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("no API server")
+            await super().aset(key, value)
+
+    store = Failing()
+
+    def cross() -> None:
+        store.failures = 2
+        account.set_credits(40)
+
+    assert watch_with(store, account, [cross, lambda: None, lambda: None]) == [40.0]
+    assert store.failures == 0
+    assert watch_with(store, account, [lambda: None]) == []
+
+
 async def first_event(watching: BaseTrigger) -> object:
     return await anext(aiter(watching.run()))
 

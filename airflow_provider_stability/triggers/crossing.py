@@ -80,6 +80,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         self.organization = organization
         self.stability_conn_id = stability_conn_id
         self.poke_interval = poke_interval
+        self._noted: bool | None = None  # what the store has of the detector's state
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process, and what tells it from others."""
@@ -90,7 +91,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever, and fire at each crossing."""
         detector = CrossingDetector(self.threshold, self.direction, self.rearm_band)
-        detector.is_armed = await self._recall()
+        detector.is_armed = self._noted = await self._recall()
         settling: asyncio.Task[None] | None = None
         try:
             while True:
@@ -99,14 +100,13 @@ class BalanceCrossingTrigger(BaseEventTrigger):
                 )
                 try:
                     async for available in self._balances(waiter):
-                        was_armed = detector.is_armed
                         if detector.has_crossed(available):
                             self._say_crossed(available)
                             yield TriggerEvent(self._payload(available))
                             if settling is not None:
                                 settling.cancel()
                             settling = asyncio.create_task(self._remember_later(detector))
-                        elif detector.is_armed != was_armed:
+                        elif detector.is_armed != self._noted and (settling is None or settling.done()):
                             await self._remember(detector)
                 finally:
                     waiter.leave()
@@ -179,7 +179,10 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return
+        is_armed = detector.is_armed
         try:
-            await store.aset(self._key, {"is_armed": detector.is_armed})
-        except Exception as error:  # noqa: BLE001  # as above
+            await store.aset(self._key, {"is_armed": is_armed})
+        except Exception as error:  # noqa: BLE001  # as above; the next poll tries again
             self.log.warning("A restart will not know of this crossing: %s", error)
+        else:
+            self._noted = is_armed
