@@ -1,0 +1,185 @@
+"""Some scenarios on a real scheduler, triggerer and workers; and that no key is in anything they leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from canary import Canary
+from scenarios import TABLE, Scenario, expected
+from scenarios_batch import LEAK, MODES, Outcome, gate_of, python_path, read_value
+from scenarios_report import PLAYED
+from scenarios_stage import Stage
+from scenarios_traces import Keys, keep_what_is_deleted, rows
+from standalone import AIRFLOW_3, Standalone
+
+from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes to end in /proc")
+
+HERE: Final = Path(__file__).parent
+PATHS: Final = ("poke", "reschedule", "deferrable", *(["zero_worker"] if STARTS_IN_TRIGGERER else []))
+CHOSEN: Final = (
+    "open at once",
+    "opens later",
+    "never opens",
+    "never opens, soft_fail, retries",
+    "401 in the middle, soft_fail, retries",
+    "429 that names no time",
+    "a reset",
+    "the key is rotated",
+    "a proxy to https",
+)
+SCENARIOS: Final = [each for each in TABLE if each.name in CHOSEN]
+INTERVAL: Final = 1.0
+RESCHEDULED: Final = 10.0
+"""Airflow's scheduler loses a reschedule now and then where intervals are shorter."""
+
+ENDS: Final = {"success", "failed", "skipped"}
+Outcomes = dict[tuple[str, str], Outcome]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Outcomes:
+    found = Play(tmp_path_factory.mktemp("real")).outcomes()
+    pytestconfig.stash.setdefault(PLAYED, {})["Scenarios on a real scheduler"] = PATHS, found
+    return found
+
+
+class Play:
+    """One real Airflow, and what is played on it.
+
+    :param home: an empty folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.connections = home / "connections"
+        self.connections.mkdir()
+        self.tasks = {f"{path}.{each.slug}": (each, path) for each in SCENARIOS for path in PATHS}
+        self.keys = Keys({task: (Canary(), Canary()) for task in [*self.tasks, LEAK]})
+        self.stages = {
+            task: Stage(self.connections / f"{path}_{scenario.slug}", *self.keys.canaries[task])  # type: ignore[arg-type]
+            for task, (scenario, path) in self.tasks.items()
+        }
+        gates = [
+            gate_of(scenario, path, poke_interval=RESCHEDULED if path == "reschedule" else INTERVAL)
+            for scenario, path in self.tasks.values()
+        ]
+        self.gates = home / "gates.json"
+        self.gates.write_text(json.dumps({"gates": gates, "leak": self.keys.canaries[LEAK][0].key}))
+        self.found = {task: Outcome() for task in [*self.tasks, LEAK]}
+        self.run_id = ""
+
+    def outcomes(self) -> Outcomes:
+        """Play, and return what came of it."""
+        settings = {
+            "PYTHONPATH": python_path(),
+            "STABILITY_TEST_GATES": str(self.gates),
+            "AIRFLOW__CORE__FERNET_KEY": "",
+            "AIRFLOW__SECRETS__BACKEND": "scenarios_secrets.Folder",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"folder": str(self.connections)}),
+        }
+        with ExitStack() as services:
+            for task, (scenario, _) in self.tasks.items():
+                services.enter_context(scenario.service(self.stages[task]))
+            dags = [HERE / "dags" / "scenario_gates.py"]
+            with Standalone(dags, settings=settings, parallelism=12) as airflow:
+                self._play(airflow)
+                self._read(airflow)
+        names = {task: (scenario.name, path) for task, (scenario, path) in self.tasks.items()}
+        return {names.get(task, (LEAK, "")): outcome for task, outcome in self.found.items()}
+
+    def _play(self, airflow: Standalone) -> None:
+        keep_what_is_deleted(airflow.database)
+        self.run_id = airflow.trigger("scenarios")
+
+        looked_at = 0.0
+
+        def has_ended() -> bool:
+            nonlocal looked_at
+            # Meanwhile, what can only be seen now: command lines, and the triggers that wait.
+            self._search("a command line", "\n".join(airflow.processes().values()))
+            if time.monotonic() - looked_at >= 1:
+                looked_at = time.monotonic()
+                self._search("REST, a task", json.dumps(self._rest(airflow, "/taskInstances?limit=1000")))
+            states = airflow.states("scenarios")
+            return bool(states) and set(states.values()) <= ENDS
+
+        airflow.wait_until(has_ended, 240, "every task to end")
+
+    def _read(self, airflow: Standalone) -> None:
+        for task, outcome in self.found.items():
+            ((outcome.state, outcome.tries, outcome.workers),) = airflow.query(
+                "SELECT state, try_number, pid IS NOT NULL FROM task_instance WHERE task_id = ?", task
+            )
+            outcome.log = airflow.task_log("scenarios", task)
+            pushed = "SELECT value FROM xcom WHERE task_id = ? AND key = 'return_value'"
+            outcome.xcom = [read_value(value) for (value,) in airflow.query(pushed, task)]
+            if self.keys.of(task, outcome.log):
+                outcome.leaks.add("the task's log")
+            if task in self.stages:
+                outcome.asked_at = self.stages[task].asked_at
+                outcome.stray_requests = self.stages[task].stray_requests
+                if self.stages[task].has_tapped_a_key:
+                    outcome.leaks.add("a server that must not have it")
+        for place, row_task, text in rows(airflow.database):
+            if row_task in self.found and self.keys.of(row_task, text):
+                self.found[row_task].leaks.add(place)
+            self._search(place, text)
+        for path in (*airflow.logs(), *airflow.home.glob("airflow.db*")):
+            self._search(path.name if path.parent == airflow.home else "a log", path.read_bytes())
+        self._search("REST, connections", json.dumps(self._call(airflow, "/connections?limit=1000")))
+        for task, outcome in self.found.items():
+            self._search("REST, a log", json.dumps(self._rest(airflow, f"/taskInstances/{task}/logs/1")))
+            if outcome.xcom:
+                entry = self._rest(airflow, f"/taskInstances/{task}/xcomEntries/return_value")
+                self._search("REST, XCom", json.dumps(entry))
+
+    def _rest(self, airflow: Standalone, path: str) -> Any:
+        return self._call(airflow, f"/dags/scenarios/dagRuns/{self.run_id}{path}")
+
+    def _call(self, airflow: Standalone, path: str) -> Any:
+        headers = {"Authorization": airflow._token, "Accept": "application/json"}
+        path = path.replace("+", "%2B")  # in a run's id
+        return airflow._call("GET", f"{airflow.url}/api/{'v2' if AIRFLOW_3 else 'v1'}{path}", None, headers)
+
+    def _search(self, place: str, text: str | bytes) -> None:
+        for each in self.keys.any(text.encode() if isinstance(text, str) else text):
+            self.found[each].leaks.add(place)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_means_the_same_on_a_real_scheduler(
+    outcomes: Outcomes, scenario: Scenario, path: str
+) -> None:
+    found, wanted = outcomes[scenario.name, path], expected(scenario, path)
+    assert not found.leaks
+    assert (found.state, found.tries) == (wanted.state, 1), found.log
+    xcom = [] if wanted.xcom is None else [(type(wanted.xcom), wanted.xcom)]
+    assert [(type(each), each) for each in found.xcom] == xcom
+    assert wanted.requests[0] <= len(found.asked_at) <= wanted.requests[1], found.log
+    for line in wanted.says:
+        assert re.search(line, found.log), found.log
+    assert MODES[path].get("end_from_trigger") is None or found.workers == (found.state != "success")
+
+
+def test_a_key_that_leaks_is_found_wherever_it_is(outcomes: Outcomes) -> None:
+    assert outcomes[LEAK, ""].leaks >= {
+        "airflow.db",
+        "the task's log",
+        "a log",
+        "trigger.kwargs",
+        "task_instance.next_kwargs",
+        "rendered_task_instance_fields",
+        "xcom",
+        "REST, a task",
+        "REST, a log",
+        "REST, XCom",
+    }
