@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from airflow import settings
-from airflow_runs import AIRFLOW_V_3_0_PLUS, Run, load_dag
+from airflow_runs import AIRFLOW_V_3_0_PLUS, Run, load_dag, warm_up
 
 runner: Any = import_module("airflow.sdk.definitions.dag" if AIRFLOW_V_3_0_PLUS else "airflow.models.dag")
 _run_task = runner._run_task
@@ -43,7 +43,10 @@ def main() -> None:
     """Run the DAG named on the command line."""
     (dag_id,) = sys.argv[1:]
     runner._run_task = run_in_a_process
-    run = Run(load_dag(dag_id).test())
+    dag = load_dag(dag_id)
+    os.environ.setdefault("AIRFLOW__API_AUTH__JWT_SECRET", "of no use")
+    warm_up()
+    run = Run(dag.test())
     print(  # noqa: T201  # the result is the output
         json.dumps({"states": run.states, "processes": len(set(processes)), "xcom": run.xcoms("gate")})
     )
