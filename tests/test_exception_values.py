@@ -11,10 +11,12 @@ import pytest
 from airflow_provider_stability import exceptions
 from airflow_provider_stability.exceptions import (
     RateLimitError,
+    ServerError,
     StabilityConfigurationError,
     StabilityConnectionError,
     StabilityError,
     StabilityParameterError,
+    StabilityStatusError,
     StabilityTimeoutError,
     as_value,
     permanent_error,
@@ -94,3 +96,20 @@ def test_an_error_as_a_value_holds_nothing_of_where_it_was_raised() -> None:
     gc.collect()
     assert seen() is None
     assert (str(error), error.retry_after, error.pause) == ("slow down", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(3600.0, 3600.0), (3600.5, 3600.0), (1e9, 3600.0), (0.5, 0.5)])
+@pytest.mark.parametrize("kind", [RateLimitError, ServerError])
+def test_a_service_is_believed_up_to_an_hour(
+    kind: type[StabilityStatusError], asked: float, pause: float
+) -> None:
+    error = kind("slow down", status_code=429, retry_after=asked)
+    assert (error.pause, error.retry_after) == (pause, asked)
+
+
+def test_a_connection_is_only_missing_where_somebody_has_said_so() -> None:
+    error = StabilityConfigurationError("host is wrong")
+    assert error.is_missing is False
+    error.is_missing = True
+    assert permanent_error("StabilityConfigurationError", "gone").transient is False
+    assert StabilityConfigurationError("host is wrong").is_missing is False

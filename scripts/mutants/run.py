@@ -66,6 +66,10 @@ class Baseline:
     lines: dict[str, dict[str, set[int]]] = field(default_factory=dict)
 
 
+def _is_slow(item: pytest.Item) -> bool:
+    return SLOW in getattr(item, "fixturenames", ())
+
+
 class _Recorder:
     """A pytest plugin: how long each test takes, and in which lines it has been."""
 
@@ -74,7 +78,7 @@ class _Recorder:
         self.seconds: dict[str, float] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [each for each in items if SLOW not in getattr(each, "fixturenames", ())]
+        items[:] = [each for each in items if not _is_slow(each)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -96,9 +100,10 @@ class _Chosen:
         self.ran = 0
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted(
-            (each for each in items if each.nodeid in self._tests), key=lambda each: self._tests[each.nodeid]
-        )
+        # Those that nobody has seen are made of values that the mutant changes.
+        others = _SEEN - self._tests.keys()
+        chosen = [each for each in items if each.nodeid not in others and not _is_slow(each)]
+        items[:] = sorted(chosen, key=lambda each: self._tests.get(each.nodeid, 0.0))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -112,7 +117,7 @@ class _Chosen:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _limit(self, test: str) -> float:
-        return (TEST_SECONDS + TEST_FACTOR * self._tests[test]) * self._patience
+        return (TEST_SECONDS + TEST_FACTOR * self._tests.get(test, 0.0)) * self._patience
 
     def _hang(self, *_: object) -> None:
         print(f"HANGS {self._now}", flush=True)
@@ -241,10 +246,12 @@ def try_mutant(mutant: Mutant, tests: dict[str, float], patience: float) -> int:
     files = sorted({each.partition("::")[0] for each in tests})
     status = int(pytest.main([*PYTEST, *files], plugins=[chosen]))
     print(f"RAN {chosen.ran} of {len(tests)}", flush=True)
-    return _NO_TEST if status == 0 and chosen.ran < len(tests) else status
+    return status if chosen.ran else _NO_TEST
 
 
 _TEST_FILES: set[str | None] = set()
+_SEEN: set[str] = set()
+"""The tests that ran without a mutant."""
 
 
 @dataclass
@@ -364,6 +371,7 @@ def tried(
     say(f"Running {len(files)} test files without a mutant ...")
     baseline = measure(Path.cwd(), files, modules, work)
     home = warm_up(files)
+    _SEEN.update(baseline.seconds)
     _TEST_FILES.update(str(each) for each in (Path.cwd() / "tests").glob("*.py"))
 
     # Without a mutant, and under the same load, no test may fail: else a kill would prove nothing.
