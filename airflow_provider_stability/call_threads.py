@@ -84,8 +84,7 @@ class CallThreads(Generic[_State]):
                 self._calls.put(None)
 
     def _start_if_wanted(self, calls: int) -> None:
-        is_wanted = calls > self._started and self._started < MOST and not self._is_closed
-        if not is_wanted or self._started + self._left >= _MOST_WITH_LEFT:
+        if not self._is_wanted(calls) or self._started + self._left >= _MOST_WITH_LEFT:
             return
         try:
             threading.Thread(target=self._work, name="stability-poll", daemon=True).start()
@@ -95,6 +94,9 @@ class CallThreads(Generic[_State]):
         else:
             self._started += 1
 
+    def _is_wanted(self, calls: int) -> bool:
+        return calls > self._started and self._started < MOST and not self._is_closed
+
     def _leave(self, call: _Call) -> None:
         with self._lock:
             if call.is_made and not call.is_left:
@@ -102,7 +104,7 @@ class CallThreads(Generic[_State]):
                 self._open -= 1
                 self._started -= 1
                 self._left += 1
-                with suppress(NoThreadError):  # the next call tries again
+                with suppress(NoThreadError):  # the next call tries again, and this thread may come back
                     self._start_if_wanted(self._open)
 
     def _work(self) -> None:
@@ -127,7 +129,10 @@ class CallThreads(Generic[_State]):
         with self._lock:  # before the caller knows, whose next call is to find this thread free
             if call.is_left:
                 self._left -= 1
-                return False
+                # It stays where calls wait for which no thread could be started.
+                is_wanted = self._is_wanted(self._open)
+                self._started += is_wanted
+                return is_wanted
             self._open -= 1
             call.is_made = False
         # The loop may have been closed while the call hung; then nobody is left to tell.

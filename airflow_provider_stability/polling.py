@@ -126,6 +126,7 @@ class Poller:
         self._streams: dict[str | None, Stream] = {}
         self._settings: Settings | None = None
         self._settings_at = 0.0
+        self._read_begun = 0.0
         self._was_read = False
         self._reading: asyncio.Task[Settings] | None = None
         self._threads = CallThreads(_Client, _Client.close)
@@ -225,7 +226,7 @@ class Poller:
         if self._reading is None:
             self._reading = self._loop.create_task(read_settings(self._connection_id))
             self._registry.reads.add(self._reading)
-            self._reading.add_done_callback(self._have_read)
+            self._reading.add_done_callback(partial(self._have_read, time.monotonic()))
         reading = self._reading
         # Never cancelled: a read that is broken off can break the triggerer's channel to Airflow (seen on
         # 3.0.6).
@@ -240,11 +241,15 @@ class Poller:
             transient=True,
         )
 
-    def _have_read(self, reading: asyncio.Task[Settings]) -> None:
+    def _have_read(self, begun: float, reading: asyncio.Task[Settings]) -> None:
         self._registry.reads.discard(reading)
         if self._reading is reading:
             self._reading = None
-        if not reading.cancelled() and reading.exception() is None:
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        # One that was given up may return late, with what a later one has found replaced.
+        if begun >= self._read_begun:
+            self._read_begun = begun
             self._settings, self._settings_at = reading.result(), time.monotonic()
             self._was_read = True
 
