@@ -246,7 +246,7 @@ def try_mutant(mutant: Mutant, tests: dict[str, float], patience: float) -> int:
     files = sorted({each.partition("::")[0] for each in tests})
     status = int(pytest.main([*PYTEST, *files], plugins=[chosen]))
     print(f"RAN {chosen.ran} of {len(tests)}", flush=True)
-    return status if chosen.ran else _NO_TEST
+    return _NO_TEST if status == 0 and not chosen.ran else status
 
 
 _TEST_FILES: set[str | None] = set()
