@@ -167,7 +167,10 @@ def _failed_for_nothing(gate: Gate, timeline: Timeline) -> str | None:
     since = timeline.before(gate.ended, MARGIN)
     keys = timeline.keys_between(since, gate.ended)
     for refusal in timeline.refusals_between(gate.organization, since - VERDICT, gate.ended + _TICK):
-        if refusal.status == wanted and refusal.key in keys:
+        assert refusal.answered is not None
+        # The connection is read again before a refusal is believed, and had to have the same key then.
+        then = timeline.keys_between(refusal.answered - _TICK, refusal.answered)
+        if refusal.status == wanted and refusal.key in keys & then:
             return None
     return f"it failed with {gate.error}, which the service had not said to the connection's key"
 

@@ -29,27 +29,42 @@ def judge_watchers(watchers: Iterable[Watcher], timeline: Timeline) -> Verdicts:
         )
         if watcher.outcome != "cancelled":
             verdicts.add("lost", f"{name}: it ended with {watcher.outcome}")
-        before = watcher.joined
-        is_first = True
+        since, is_first = watcher.joined - MARGIN, True
         for at, available in watcher.events:
-            complaint = _fired_wrongly(watcher, timeline, before, at, available, is_first=is_first)
+            told = _told_at(watcher, timeline, at, available)
+            complaint = _fired_wrongly(watcher, timeline, since, told, available, is_first=is_first)
             verdicts.add("wrong" if complaint else "fired", complaint and f"{name}: {complaint}")
-            before, is_first = at, False
+            since, is_first = told or at, False
         for complaint in _missed(watcher, timeline):
             verdicts.add("lost", f"{name}: {complaint}")
     return verdicts
 
 
+def _told_at(watcher: Watcher, timeline: Timeline, at: float, available: float) -> float | None:
+    """Return when a balance on which it fired had been told; None if it had not."""
+    span = timeline.told_between(watcher.organization, timeline.before(at, MARGIN), at + _TICK)
+    return max((when for when, each in span if each == available), default=None)
+
+
 def _fired_wrongly(
-    watcher: Watcher, timeline: Timeline, before: float, at: float, available: float, *, is_first: bool
+    watcher: Watcher,
+    timeline: Timeline,
+    since: float,
+    told: float | None,
+    available: float,
+    *,
+    is_first: bool,
 ) -> str | None:
+    """Return what is wrong with an event.
+
+    :param since: when what it fired on before was told.
+    :param told: the same for this event.
+    """
     if not _is_past(watcher, available):
         return f"it fired on {available:g} credits"
-    since = timeline.before(at, MARGIN)
-    told = [each for _, each in timeline.told_between(watcher.organization, since, at + _TICK)]
-    if available not in told:
-        return f"it fired on {available:g} credits, where the service had told {told}"
-    span = timeline.told_between(watcher.organization, before - MARGIN, at)
+    if told is None:
+        return f"it fired on {available:g} credits, which the service had not told"
+    span = timeline.told_between(watcher.organization, since, told)
     if not any(_is_back(watcher, each, by_band=not is_first) for _, each in span):
         return f"it fired on {available:g} credits, and the balance had not been back before"
     return None
