@@ -63,7 +63,7 @@ class Watch:
 
     def begin(self) -> None:
         """The gates wait, and the watchers have seen a balance."""
-        self.airflow.unpause(LOW, HIGH, "events_gates")
+        self.airflow.unpause("events_gates")
         self._until(lambda: len(self._states()) == 2, "the watchers to keep a state")
         self._until(
             lambda: Counter(self.airflow.states("events_gates").values())["deferred"] == GATES,

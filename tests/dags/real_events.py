@@ -19,7 +19,14 @@ def _on_crossing(name: str, threshold: float, direction: Direction, band: float)
         threshold=threshold, direction=direction, rearm_band=band, poke_interval=1
     )
     asset = Asset(name, watchers=[AssetWatcher(name=f"{name}_watcher", trigger=trigger)])
-    with DAG(name, start_date=datetime(2025, 1, 1), schedule=[asset], catchup=False):
+    with DAG(
+        name,
+        start_date=datetime(2025, 1, 1),
+        schedule=[asset],
+        catchup=False,
+        # Airflow makes no watcher for a DAG that is paused when its file is read.
+        is_paused_upon_creation=False,
+    ):
 
         @task
         def tell(triggering_asset_events: Any = None) -> list[float]:
