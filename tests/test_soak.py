@@ -113,7 +113,7 @@ RICH = [*POOR[:2], told(111.0), *(told(at, 10.0) for at in (116.0, 121.0, 126.0)
         (
             "failed",
             gate("failed", 111.1, error="AuthenticationError"),
-            record(*POOR[:2], refused(111.0), keys=[(0.0, KEY), (111.05, "sk-next")]),
+            record(*POOR[:2], refused(111.0), keys=[(0.0, KEY), (111.02, "sk-next")]),
         ),
         ("lost", gate("cancelled", 150.0), record(*POOR)),
         ("cancelled", gate("cancelled", 150.0), record(*POOR, outages=[(127.0, 145.0)])),

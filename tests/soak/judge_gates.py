@@ -169,7 +169,7 @@ def _failed_for_nothing(gate: Gate, timeline: Timeline) -> str | None:
     for refusal in timeline.refusals_between(gate.organization, since - VERDICT, gate.ended + _TICK):
         assert refusal.answered is not None
         # The connection is read again before a refusal is believed, and had to have the same key then.
-        then = timeline.keys_between(refusal.answered - _TICK, refusal.answered)
+        then = timeline.keys_between(refusal.answered, refusal.answered)
         if refusal.status == wanted and refusal.key in keys & then:
             return None
     return f"it failed with {gate.error}, which the service had not said to the connection's key"
