@@ -177,7 +177,12 @@ class Batch:
         )
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        # Not coverage: it slows what is forked, and a process that is forked ends without writing it.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "STABILITY_", "COVERAGE_"))
+        }
         return kept | {
             "PYTHONPATH": python_path(),
             "NO_COLOR": "1",

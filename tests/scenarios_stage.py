@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,15 @@ class Stage:
     other: Canary
     simulators: list[Simulator] = field(default_factory=list)
     tapped: list[bytes] = field(default_factory=list)  # what went to servers that must not see the key
+    timers: list[threading.Timer] = field(default_factory=list)
     strays: list[Callable[[], int]] = field(default_factory=list)  # count requests that must not be made
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after a while, if the scenario still goes on then."""
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        self.timers.append(timer)
+        timer.start()
 
     def connect(self, host: str, password: str | None = None, **extra: object) -> None:
         """Set the connection, at once as a whole."""
@@ -106,6 +115,10 @@ def simulator(
                 running.fail(**answer)
             stage.simulators.append(running)
             stage.connect(running.base_url, **extra)
-            yield
+            try:
+                yield
+            finally:
+                for timer in stage.timers:
+                    timer.cancel()
 
     return serve

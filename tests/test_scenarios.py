@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from scenarios import PATHS, TABLE, Scenario, expected
+from scenarios import DIFFERENCES, PATHS, TABLE, Scenario, expected
 from scenarios_batch import Outcome, play
 from scenarios_report import PLAYED
+
+from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +42,18 @@ def test_a_scenario_means_the_same_on_every_path(outcomes: Outcomes, scenario: S
         assert found.asked_at[1] - found.asked_at[0] >= wanted.pause
     for line in wanted.says:
         assert re.search(line, found.log), found.log
+    if path == "zero_worker" and STARTS_IN_TRIGGERER:
+        assert found.workers == (0 if wanted.state == "success" else 1)
+    elif path != "reschedule":
+        assert found.workers == (2 if path in {"deferrable", "zero_worker"} else 1)
+
+
+def test_the_names_of_scenarios_are_distinct_and_each_difference_is_one() -> None:
+    by_name = {scenario.name: scenario for scenario in TABLE}
+    assert len({scenario.slug for scenario in TABLE}) == len(TABLE)
+    for each in DIFFERENCES:
+        for name in each.scenarios:
+            assert replace(by_name[name], **each.instead) != by_name[name]
 
 
 def test_a_key_that_leaks_is_found_wherever_it_is(outcomes: Outcomes) -> None:
