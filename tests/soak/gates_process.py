@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["GatesProcess"]
 
 _ANSWER: Final = 120.0  # seconds that an answer may take: the start imports Airflow
+_END: Final = 30.0
 _TAIL: Final = 4000
 
 
@@ -81,9 +83,12 @@ class GatesProcess:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
+        with suppress(OSError):
+            process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0 if error else _END)
         process.kill()
         process.wait()
-        process.stdin.close()
         process.stdout.close()
 
     def order(self, what: str, **more: Any) -> None:
