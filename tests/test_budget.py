@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_stability import budget
-from airflow_provider_stability.budget import Budget
+from airflow_provider_stability.budget import Budget, Reason
 
 
 class Clock:
@@ -94,3 +94,16 @@ def test_a_request_that_is_taken_counts_and_one_that_may_not_be_made_does_not(cl
     assert not key.take()
     clock.now += 5
     ask(key, 120)
+
+
+def test_a_pause_has_the_reason_of_the_longest(clock: Clock) -> None:
+    key = Budget()
+    assert key.reason is None
+    key.pause(60, "slow down")
+    first = Reason("slow down", clock.now + 60)
+    assert key.reason == first
+    for seconds in (5, 60):
+        key.pause(seconds, "and again")
+        assert key.reason == first
+    key.pause(61)
+    assert key.reason == Reason("", clock.now + 61)
