@@ -79,6 +79,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="measurements of each, of which the median counts; default 3")
     add("--interval", type=float, default=5.0, help="seconds between two polls; default 5")
     add("--intervals", type=int, default=3, help="how many the measurement of CPU lasts; default 3")
+    add("--longest", type=float, default=240.0, help="seconds for one measurement at most; default 240")
     add("--failures", action="store_true", help="what happens when the service fails, instead")
     return parser.parse_args(arguments)
 
@@ -152,7 +153,7 @@ def _measure(options: argparse.Namespace, contender: str, **more: Any) -> dict[s
     start = time.monotonic()
     found: dict[str, float | None]
     try:
-        found = measure(_MODULE, what)
+        found = measure(_MODULE, what, options.longest)
     except TimeoutError as error:
         if contender == OURS:
             raise

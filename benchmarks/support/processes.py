@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["airflow_environment", "end_on_sigterm", "measure"]
 
-_LONGEST = 240.0
 _LINES = 30
 
 
@@ -31,8 +30,10 @@ def airflow_environment(home: str) -> dict[str, str]:
     }
 
 
-def measure(module: str, options: Mapping[str, Any]) -> Any:
+def measure(module: str, options: Mapping[str, Any], longest: float) -> Any:
     """Run ``python -m MODULE OPTIONS RESULT`` and return what it has written as its result.
+
+    :param longest: seconds that it may take.
 
     :raises TimeoutError: where it does not come to its end.
     :raises RuntimeError: with the end of what it wrote to its standard error, where it failed.
@@ -49,9 +50,9 @@ def measure(module: str, options: Mapping[str, Any]) -> Any:
                 start_new_session=True,
             )
             try:
-                process.wait(_LONGEST)
+                process.wait(longest)
             except subprocess.TimeoutExpired:
-                raise TimeoutError(f"not measured within {_LONGEST:g} s: {json.dumps(options)}") from None
+                raise TimeoutError(f"not measured within {longest:g} s: {json.dumps(options)}") from None
             finally:
                 # The whole group: with it go the trigger runner and the service, whatever came between.
                 with contextlib.suppress(ProcessLookupError):
