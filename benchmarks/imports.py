@@ -15,6 +15,7 @@ from benchmarks.support.tables import Bars, machine, median, number, ratio, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LONGEST = 240.0  # seconds for one measurement
 _MODULE = "benchmarks.support.one_import"
 _SENSORS = {
     "BalanceSensor": (
@@ -98,7 +99,7 @@ def _interleaved(options: dict[str, dict[str, Any]], rounds: int) -> dict[str, l
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options}
     for turn in range(1 + rounds):  # the first one compiles, and does not count
         for name in sorted(options, reverse=bool(turn % 2)):
-            found = measure(_MODULE, options[name])
+            found = measure(_MODULE, options[name], _LONGEST)
             if turn:
                 runs[name].append(found)
     return runs
