@@ -134,21 +134,22 @@ async def test_a_connection_that_never_was_there_fails_its_gates_while_another_i
         assert not any(outcomes(waiting))
 
 
-async def paused(account: Simulator, waiter: Waiter) -> int:
+async def paused(account: Simulator, clock: Simulator, waiter: Waiter) -> int:
     """Let the service ask for a pause, and return how many requests came until it did."""
-    account.fail(status=429, retry_after=2)
+    account.fail(status=429, retry_after=3)
     await until(lambda: waiter.known.error_kind == "RateLimitError")
+    await beats(clock)  # so that the next poll waits for its end already
     return account.count()
 
 
 @in_a_loop
 async def test_after_a_pause_the_organization_is_asked_for_that_the_connection_names_then(
-    account: Simulator, monkeypatch: pytest.MonkeyPatch
+    account: Simulator, clock: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
         await until(lambda: waiting[0].is_known)
-        before = await paused(account, waiting[0])
+        before = await paused(account, clock, waiting[0])
         account.set_credits(1000)  # the organization that the connection does not mean any more
         monkeypatch.setenv(VARIABLE, account.connection(organization="org-b"))
         await until(lambda: account.count() >= before + 2)
@@ -158,12 +159,12 @@ async def test_after_a_pause_the_organization_is_asked_for_that_the_connection_n
 
 @in_a_loop
 async def test_after_a_pause_a_key_that_was_replaced_meanwhile_is_not_used_again(
-    account: Simulator, monkeypatch: pytest.MonkeyPatch
+    account: Simulator, clock: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
         await until(lambda: waiting[0].is_known)
-        before = await paused(account, waiting[0])
+        before = await paused(account, clock, waiting[0])
         account.rotate_key("sk-next")
         monkeypatch.setenv(VARIABLE, account.connection())
         account.top_up(30)
@@ -179,9 +180,9 @@ async def test_a_connection_that_is_taken_away_in_a_pause_is_not_asked_with_afte
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
         await until(lambda: waiting[0].is_known)
-        before = await paused(account, waiting[0])
+        before = await paused(account, clock, waiting[0])
         del os.environ[VARIABLE]
-        await beats(clock, 25)  # longer than the pause
+        await beats(clock, 32)  # longer than the pause
         assert says_not_found(waiting)
         assert account.count() == before
 
