@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +26,7 @@ class Clock:
 @pytest.fixture(params=[0.0, 1000.0])
 def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Clock:
     clock = Clock(request.param)
-    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=clock.monotonic, time=time.time))
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=clock.monotonic, time=clock.wall))
     return clock
 
 
