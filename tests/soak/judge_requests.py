@@ -74,8 +74,9 @@ def _judge_intervals(record: Record, timeline: Timeline, manners: Manners) -> No
     for each in waited:
         lives[each.organization, each.interval].append((each.joined - _TICK, each.ended + _TICK))
     present = {scope: Spans(spans) for scope, spans in lives.items()}
+    # Gates only: after a refusal a watcher waits by itself for a while.
     anybody = {
-        name: Spans((each.joined, each.ended) for each in waited if each.organization == name)
+        name: Spans((each.joined, each.ended) for each in record.gates if each.organization == name)
         for name in timeline.arrivals
     }
     intervals = sorted({interval for _, interval in lives})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 import threading
 import time
@@ -83,10 +82,7 @@ def soak(plan: Plan, say: Callable[[Look], None]) -> Result:
         Service(plan, record) as service,
         GatesProcess(plan, Path(home)) as process,
     ):
-        chance = random.Random(plan.seed)  # noqa: S311  # to be had again is the point
-        chaos = Chaos(
-            plan, service, chance, lambda connection: process.order("connect", connection=connection)
-        )
+        chaos = Chaos(plan, service, lambda connection: process.order("connect", connection=connection))
         process.order("connect", connection=service.connection)
         process.ask("report")  # it has started
         process.order("begin")

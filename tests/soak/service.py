@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -13,7 +14,6 @@ from airflow_provider_stability.simulator.state import DEFAULT_ORGANIZATION
 from soak.record import request_of
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
     from types import TracebackType
 
@@ -124,12 +124,11 @@ class Chaos:
     :param reconnect: called with the connection when it has another key.
     """
 
-    def __init__(
-        self, plan: Plan, service: Service, random: random.Random, reconnect: Callable[[str], None]
-    ) -> None:
+    def __init__(self, plan: Plan, service: Service, reconnect: Callable[[str], None]) -> None:
         self._plan = plan
         self._service = service
-        self._random = random
+        # One for each, so that neither depends on when the other has its turn.
+        self._random, self._changes = random.Random(plan.seed), random.Random(plan.seed)  # noqa: S311
         self._reconnect = reconnect
         self._due: list[_Due] = []
         self._numbers = itertools.count()
@@ -169,7 +168,7 @@ class Chaos:
 
     def _change(self) -> None:
         """Spend, mostly; top up now and then."""
-        chance = self._random
+        chance = self._changes
         name = chance.choice(list(self._service.balances))
         dice = chance.random()
         if dice < 0.7:
