@@ -277,7 +277,7 @@ def test_a_gate_that_starts_in_the_triggerer_knows_airflows_own_limit(
         ({"min_credits": 0.5, "organization": "org-b"}, True),
         ({"organization": "{% if x %}a{% endif %}"}, RENDERS_IN_TRIGGERER),
         ({"min_credits": "{{ x }}"}, RENDERS_IN_TRIGGERER),
-        ({"organization": object()}, False),
+        ({"organization": ["org-b"]}, False),
     ],
     ids=str,
 )
