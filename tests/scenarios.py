@@ -206,8 +206,8 @@ TABLE: Final = (
         "a balance, then 503 for ever",
         simulator(LITTLE, {"status": 503, "times": None}),
         LAST_BALANCE + r"\. Last error, at 20.*503 service_unavailable",
-        requests=(2, 80),
-        timeout=15,
+        requests=(2, 130),
+        timeout=25,
     ),
     opens("500, 502, 503, 504 for a while", simulator(*EVERY_5XX), UNKNOWN, requests=(5, 5)),
     never("500, 502, 503, 504 for ever", simulator(*EVERY_5XX * 5), r"Last error, at 20.*: 50\d "),
@@ -246,9 +246,10 @@ TABLE: Final = (
         "key and connection go",
         simulator(LITTLE, then={1: take_away}),
         SHORT,
-        "is not found now, and was before",
+        # Or the wait was over at its first look: where the machine is busy, a triggerer comes late.
+        "is not found now, and was before|" + LAST_BALANCE,
         requests=(1, 2),
-        timeout=15,
+        timeout=25,
     ),
     fails("key and password go", simulator(LITTLE, then={1: spoil}), "password", requests=(1, 2)),
     opens(

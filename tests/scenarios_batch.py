@@ -257,4 +257,13 @@ def copy_database(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         new.execute('DELETE FROM "trigger"')
+        # On SQLite the number of a trigger that is gone is given to the next one, whose lines a triggerer
+        # may then write into the log of the first. Other databases give each number once; so does this.
+        new.execute("CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        new.execute("DROP TABLE counted")
+        new.execute("PRAGMA writable_schema = ON")
+        new.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, '(id)', '(id AUTOINCREMENT)') "
+            "WHERE type = 'table' AND name = 'trigger'"
+        )
         new.commit()

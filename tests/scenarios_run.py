@@ -66,6 +66,8 @@ class Executor:
 
     def _run(self, ti: Any, task: Any) -> None:
         self._reap(os.WNOHANG)
+        if (ti.task_id, ti.run_id) in self._running.values():
+            return  # its process is between a trigger and what comes after
         if ti.task_id not in self._begun and len(self._open) >= 2 * self._processes:
             # Airflow's loop comes again. Else those that have begun would wait until all have.
             time.sleep(0.005)
