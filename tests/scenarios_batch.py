@@ -256,7 +256,11 @@ def copy_database(source: Path, target: Path) -> None:
     """Copy a database, but not what waits in it."""
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
+        # With all that refers to them: a triggerer starts what a watcher needs again and again, and the
+        # numbers of the examples' watchers are the first, which would be given to gates.
+        new.execute("PRAGMA foreign_keys = ON")
         new.execute('DELETE FROM "trigger"')
+        new.commit()
         # On SQLite the number of a trigger that is gone is given to the next one, whose lines a triggerer
         # may then write into the log of the first. Other databases give each number once; so does this.
         new.execute("CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)")
