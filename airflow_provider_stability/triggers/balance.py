@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BalanceTrigger"]
 
 _LONGEST_NAP: Final = 600.0  # a clock that is set is noticed after that at the latest
-_LONGEST_LOOK: Final = 10.0  # seconds past its end that a wait gives its first look
+_LONGEST_LOOK: Final = 30.0
+"""Seconds past its end that a wait gives its first look: what a call may take by default."""
 _LOOK_AGAIN: Final = 0.2
 
 
