@@ -99,7 +99,7 @@ class CallThreads(Generic[_State]):
 
     def _leave(self, call: _Call) -> None:
         with self._lock:
-            if call.is_made and not call.is_left:
+            if call.is_made:
                 call.is_left = True
                 self._open -= 1
                 self._started -= 1
@@ -120,8 +120,8 @@ class CallThreads(Generic[_State]):
         """Make a call, and return whether this thread is to make more."""
         result, error = None, None
         with self._lock:
-            is_wanted = call.is_made = not call.future.cancelled()
-        if is_wanted:
+            call.is_made = not call.future.cancelled()
+        if call.is_made:
             try:
                 result = call.function(state)
             except Exception as raised:  # noqa: BLE001  # it is the caller's, and goes there
@@ -130,9 +130,9 @@ class CallThreads(Generic[_State]):
             if call.is_left:
                 self._left -= 1
                 # It stays where calls wait for which no thread could be started.
-                is_wanted = self._is_wanted(self._open)
-                self._started += is_wanted
-                return is_wanted
+                stays = self._is_wanted(self._open)
+                self._started += stays
+                return stays
             self._open -= 1
             call.is_made = False
         # The loop may have been closed while the call hung; then nobody is left to tell.

@@ -256,10 +256,11 @@ class Stream:
         self.known.failed(StabilityConnectionError(said))
         self.is_known = False
         to_tell = iter(list(self.waiters))
-        self._changed.set()
-        while self._changed.is_set():
+        while True:
             self._changed.clear()
             await self._tell(to_tell, math.inf)
+            if not self._changed.is_set():  # else somebody came meanwhile, and not all have been told
+                return
 
     async def _until_due(self) -> None:
         """Return when the next poll is due; meanwhile, tell the gates what is new."""

@@ -163,8 +163,7 @@ class BalanceSensor(BaseSensorOperator):
                 self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
                 return float(available)
             case {"status": "timeout", "message": str() as known}:
-                end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
-                raise end(f"The wait of {self.timeout:g} s is over. {known} ({whose(self)})")
+                raise self._timed_out(f"The wait of {self.timeout:g} s is over. {known} ({whose(self)})")
             case {"status": "failed", "kind": str() as kind, "message": str() as message}:
                 if self.never_fail:
                     raise AirflowSkipException(f"Skipping due to never_fail is set to True. {message}")
@@ -181,7 +180,8 @@ class BalanceSensor(BaseSensorOperator):
             except AirflowSkipException as skip:
                 # Airflow 3 has put words of its own in front of ours; and under never_fail it makes a skip
                 # of a timeout, which it does not where a sensor waits on a worker.
-                kind = AirflowSensorTimeout if _is_timeout(skip.__cause__) else AirflowSkipException
+                is_timeout = isinstance(skip.__cause__, AirflowSensorTimeout)
+                kind = AirflowSensorTimeout if is_timeout else AirflowSkipException
                 raise kind(str(skip.__cause__ or skip)) from None
 
     def _resume_failed(self, next_kwargs: dict[str, Any]) -> None:
@@ -198,8 +198,7 @@ class BalanceSensor(BaseSensorOperator):
                     f"The execution_timeout of {limit.total_seconds():g} s is over; the gate's timeout is "
                     f"{self.timeout:g} s. What it knew is in its log."
                 )
-            end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
-            raise end(
+            raise self._timed_out(
                 f"The wait of {self.timeout:g} s is over, and no triggerer has ended it: does one run, for "
                 "this task's queue, with room for it ([triggerer] capacity)? What it knew is in its log."
             )
@@ -207,6 +206,10 @@ class BalanceSensor(BaseSensorOperator):
         if self.never_fail:
             raise AirflowSkipException("Skipping due to never_fail is set to True. The trigger failed.")
         raise StabilityConnectionError("the trigger failed; its log has the reason")
+
+    def _timed_out(self, said: str) -> AirflowSkipException | AirflowSensorTimeout:
+        """Return what ends a wait whose time is over."""
+        return (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(said)
 
     def _is_deferrable(self, wanted: bool | None, *, in_triggerer: bool) -> bool:  # noqa: FBT001
         if wanted is False and in_triggerer:
@@ -311,8 +314,7 @@ class BalanceSensor(BaseSensorOperator):
             self.log.warning("%s: no further request", said)
             return max(left, 0.0)
         # Rescheduled by an Airflow without a memory, the next process would ask in the middle of the pause.
-        end = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
-        raise end(f"{said}; ending now, as no request could be made before.")
+        raise self._timed_out(f"{said}; ending now, as no request could be made before.")
 
     def _ask(self, hook: StabilityHook, default: str | None) -> float:
         """Return the balance, and tell the metrics."""
@@ -343,7 +345,3 @@ class BalanceSensor(BaseSensorOperator):
             ti.xcom_push(key=link.xcom_key, value=BILLING_URL)
         except Exception as error:  # noqa: BLE001  # no button is worth a gate
             self.log.warning("The link %r is not shown yet: %s", link.name, error)
-
-
-def _is_timeout(error: BaseException | None) -> bool:
-    return isinstance(error, AirflowSensorTimeout)
