@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from log_lines import level_and_text, lines_of
 from test_polling import in_a_loop, until
 
 from airflow_provider_stability.exceptions import StabilityParameterError
@@ -34,15 +34,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     """Return the log lines of the watchers, each with its level."""
-    found: list[tuple[str, str]] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
-    log = logging.getLogger("a watcher")
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    monkeypatch.setattr(BalanceCrossingTrigger, "log", log)
-    yield found
-    log.removeHandler(handler)
+    with lines_of(BalanceCrossingTrigger, monkeypatch, level_and_text) as found:
+        yield found
 
 
 class Store:

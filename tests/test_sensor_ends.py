@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from airflow_runs import AIRFLOW_V_3_0_PLUS
+from log_lines import level_and_text, lines_of
 
 from airflow_provider_stability import version_compat, waiting
 from airflow_provider_stability.exceptions import (
@@ -43,15 +43,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     """Return the log lines of the gate, each with its level."""
-    found: list[tuple[str, str]] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
-    log = logging.getLogger("a gate at its end")
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    monkeypatch.setattr(BalanceSensor, "log", log)  # Airflow's own logger is another one in each version
-    yield found
-    log.removeHandler(handler)
+    with lines_of(BalanceSensor, monkeypatch, level_and_text) as found:
+        yield found
 
 
 def gate(**kwargs: Any) -> BalanceSensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 from airflow_runs import AIRFLOW_V_3_0_PLUS
+from log_lines import level_and_text, lines_of
 from test_polling import in_a_loop, until
 
 from airflow_provider_stability import streams
@@ -39,15 +39,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     """Return the log lines of the gates, each with its level."""
-    found: list[tuple[str, str]] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
-    log = logging.getLogger("a gate at its end in the triggerer")
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    monkeypatch.setattr(BalanceTrigger, "log", log)
-    yield found
-    log.removeHandler(handler)
+    with lines_of(BalanceTrigger, monkeypatch, level_and_text) as found:
+        yield found
 
 
 @pytest.fixture
@@ -183,7 +176,6 @@ async def test_an_error_that_goes_on_is_said_now_and_then(
     await waiting
     said = "Waiting on, balance unknown: GET /v1/user/balance: 503 down: for now [error id 1]"
     assert lines[:3] == [("WARNING", said), *[("WARNING", f"{said} (still)")] * 2]
-    assert lines[-1] == ("INFO", "52.5 credits, need 40: open")
 
 
 @in_a_loop
@@ -212,13 +204,21 @@ async def test_a_defect_of_ours_is_logged_and_told_by_its_class_alone(
 )
 @in_a_loop
 async def test_a_task_ends_here_only_in_a_triggerer_where_it_was_told_to_and_has_enough(
-    account: Simulator, trigger_id: int | None, *, end_from_trigger: bool, credits_: float, ends: bool
+    account: Simulator,
+    lines: list[tuple[str, str]],
+    trigger_id: int | None,
+    *,
+    end_from_trigger: bool,
+    credits_: float,
+    ends: bool,
 ) -> None:
     account.set_credits(credits_)
     trigger = gate(end_from_trigger=end_from_trigger, do_xcom_push=False, end_time=1.0)
     trigger.trigger_id = trigger_id  # type: ignore[assignment,unused-ignore]
     (event,) = await events(trigger)
     assert (type(event) is not TriggerEvent) is ends
+    # Said once: by who ends the task.
+    assert (("INFO", "60 credits, need 40: open") in lines) is ends
 
 
 @in_a_loop
@@ -240,7 +240,10 @@ async def test_an_xcom_that_cannot_be_pushed_from_here_leaves_the_end_to_a_worke
     assert await payload(trigger) == "pushed"
     assert await payload(trigger) == {"status": "success", "credits": 60.0}
     assert pushed == [(trigger, 60.0)] * 2
-    assert lines[-1] == ("ERROR", "The XCom could not be pushed from here; a worker ends the task")
+    assert [line for line in lines if line[1] != "60 credits, need 40"] == [
+        ("INFO", "60 credits, need 40: open"),
+        ("ERROR", "The XCom could not be pushed from here; a worker ends the task"),
+    ]
 
 
 def test_the_event_of_an_error_is_its_class_and_its_words() -> None:

@@ -141,7 +141,8 @@ class BalanceTrigger(BaseTrigger):
         if isinstance(waiter.outcome, Failed):
             return failed_event(waiter.outcome.error)
         assert isinstance(waiter.outcome, Opened)
-        self.log.info("%s: open", describe(waiter.outcome.credits, needed))
+        # Without a line: Airflow writes the event, and who ends the task writes that the gate is open. Ten
+        # thousand gates that open at once wait for each other's lines.
         return {"status": "success", "credits": waiter.outcome.credits}
 
     def _end_of_wait(self) -> float:
@@ -171,14 +172,16 @@ class BalanceTrigger(BaseTrigger):
         return line
 
     async def _end(self, available: float) -> TriggerEvent:
-        """Return the event that ends the task here, with the same XCom as a worker would push."""
-        if not self.do_xcom_push:
-            return TaskSuccessEvent()
-        try:
-            return await success_event(self, available)
-        except Exception:
-            self.log.exception("The XCom could not be pushed from here; a worker ends the task")
-            return TriggerEvent({"status": "success", "credits": available})
+        """Return the event that ends the task here, with the same line and XCom as a worker's."""
+        event: TriggerEvent = TaskSuccessEvent()
+        if self.do_xcom_push:
+            try:
+                event = await success_event(self, available)
+            except Exception:
+                self.log.exception("The XCom could not be pushed from here; a worker ends the task")
+                return TriggerEvent({"status": "success", "credits": available})
+        self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
+        return event
 
 
 def failed_event(error: StabilityError) -> dict[str, Any]:
