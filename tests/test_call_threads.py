@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
-from test_polling import (
+from polling_gates import (
     DEFAULT,
     OTHERS,
     are_failed,
@@ -45,17 +46,14 @@ HTTP = '{"conn_type": "http", "host": "http://127.0.0.1:9", "password": "x"}'
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    organizations = {"org-b": 10.0, "org-c": 10.0, **OTHERS}
-    with Simulator(credits=10, organizations=organizations, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         monkeypatch.setattr("airflow_provider_stability.connections._READ_AGAIN_AFTER", (0, 0))
         yield simulator
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
+    with polling_gates.clock(monkeypatch) as simulator:
         yield simulator
 
 

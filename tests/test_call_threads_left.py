@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from test_polling import DEFAULT, gates, in_a_loop, outcomes, until
+from polling_gates import DEFAULT, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability.call_threads import CallThreads, NoThreadError
 from airflow_provider_stability.simulator import Simulator

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from polling_gates import in_a_loop, until
 from test_crossing_watch import Store, polls, watcher, watching
-from test_polling import in_a_loop, until
 
 from airflow_provider_stability.crossings import CrossingDetector
 from airflow_provider_stability.exceptions import StabilityParameterError

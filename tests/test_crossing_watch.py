@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from log_lines import level_and_text, lines_of
-from test_polling import in_a_loop, until
+from polling_gates import in_a_loop, until
 
 from airflow_provider_stability.exceptions import StabilityParameterError
 from airflow_provider_stability.simulator import Simulator

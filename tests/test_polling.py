@@ -3,107 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
-import itertools
 import threading
 import weakref
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
+import polling_gates
 import pytest
+from polling_gates import (
+    CONNECTION,
+    DEFAULT,
+    OTHERS,
+    are_failed,
+    beats,
+    gaps,
+    gates,
+    in_a_loop,
+    outcomes,
+    pollers,
+    until,
+)
 
 from airflow_provider_stability import budget, polling
 from airflow_provider_stability.exceptions import NotFoundError, PermissionDeniedError
 from airflow_provider_stability.polling import join
-from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.streams import Failed, Opened
+from airflow_provider_stability.streams import Opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Iterator
 
+    from airflow_provider_stability.simulator import Simulator
     from airflow_provider_stability.streams import Waiter
 
-_Parameters = ParamSpec("_Parameters")
-
-CONNECTION = "stability_default"
-DEFAULT = "org-default"
 ORGANIZATIONS = (None, "org-b", "org-c")
-OTHERS = {f"org-{number}": 10.0 for number in range(20)}
 
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    organizations = {"org-b": 10.0, "org-c": 10.0, **OTHERS}
-    with Simulator(credits=10, organizations=organizations, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Return another account: its polls tell how much time has passed for those that must not come."""
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
+    with polling_gates.clock(monkeypatch) as simulator:
         yield simulator
-
-
-def in_a_loop(
-    test: Callable[_Parameters, Coroutine[Any, Any, None]],
-) -> Callable[_Parameters, None]:
-    @functools.wraps(test)
-    def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
-
-
-@contextmanager
-def gates(
-    count: int = 1,
-    *,
-    needed: float = 40.0,
-    interval: float = 0.1,
-    organization: str | None = None,
-    connection: str = CONNECTION,
-) -> Iterator[list[Waiter]]:
-    """Let gates wait for as long as the block lasts."""
-    waiters = [join(connection, organization, needed, interval) for _ in range(count)]
-    try:
-        yield waiters
-    finally:
-        for each in waiters:
-            each.leave()
-
-
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for happens in a server, which knows no loop
-            await asyncio.sleep(0.005)
-
-
-async def beats(clock: Simulator, number: int = 6) -> None:
-    """Let the time of so many intervals of 0.1 s pass."""
-    before = clock.count()
-    with gates(connection="clock", needed=1000):
-        await until(lambda: clock.count() >= before + number)
-
-
-def gaps(account: Simulator, organization: str = DEFAULT) -> list[float]:
-    times = [each.at for each in account.requests if (each.organization or DEFAULT) == organization]
-    return [later - earlier for earlier, later in itertools.pairwise(times)]
-
-
-def outcomes(waiters: list[Waiter]) -> list[Opened | Failed | None]:
-    return [each.outcome for each in waiters]
-
-
-def are_failed(waiters: list[Waiter], kind: type[Exception]) -> bool:
-    return all(isinstance(each.outcome, Failed) and type(each.outcome.error) is kind for each in waiters)
-
-
-def pollers() -> dict[str, Any]:
-    return polling._registries[asyncio.get_running_loop()].pollers
 
 
 @in_a_loop

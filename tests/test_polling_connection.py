@@ -7,9 +7,10 @@ import gc
 import os
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
-from test_polling import (
+from polling_gates import (
     CONNECTION,
     are_failed,
     beats,
@@ -22,13 +23,12 @@ from test_polling import (
 
 from airflow_provider_stability import connections, polling
 from airflow_provider_stability.exceptions import StabilityConfigurationError
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_stability.simulator import RecordedRequest
+    from airflow_provider_stability.simulator import RecordedRequest, Simulator
     from airflow_provider_stability.streams import Waiter
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
@@ -40,16 +40,14 @@ NOT_FOUND_NOW = (
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=10, organizations={"org-b": 10.0}, rate_limit=100_000) as simulator:
-        monkeypatch.setenv(VARIABLE, simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
         yield simulator
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
+    with polling_gates.clock(monkeypatch) as simulator:
         yield simulator
 
 

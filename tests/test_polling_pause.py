@@ -8,8 +8,9 @@ import time
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
-from test_polling import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
+from polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
 from airflow_provider_stability import polling
 from airflow_provider_stability.exceptions import (
@@ -18,13 +19,13 @@ from airflow_provider_stability.exceptions import (
     ServerError,
     StabilityStatusError,
 )
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Opened
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from airflow_provider_stability.simulator import Simulator
     from airflow_provider_stability.streams import Waiter
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
@@ -37,16 +38,13 @@ WHY = re.compile(
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    organizations = {"org-b": 10.0, "org-c": 10.0, **OTHERS}
-    with Simulator(credits=10, organizations=organizations, rate_limit=100_000) as simulator:
-        monkeypatch.setenv(VARIABLE, simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
+    with polling_gates.clock(monkeypatch) as simulator:
         yield simulator
 
 

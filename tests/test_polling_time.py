@@ -8,18 +8,20 @@ import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
-from test_polling import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
+from polling_gates import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability import polling, streams
 from airflow_provider_stability.budget import Budget
 from airflow_provider_stability.connections import read_settings
 from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_provider_stability.simulator import Simulator
 
 
 class Clock:
@@ -34,8 +36,7 @@ class Clock:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=10, organizations={"org-b": 10.0}, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         yield simulator
 
 

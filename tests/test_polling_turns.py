@@ -7,8 +7,9 @@ import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
-from test_polling import DEFAULT, are_failed, gates, in_a_loop, outcomes, until
+from polling_gates import DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability import polling, streams
 from airflow_provider_stability.client import StabilityClient
@@ -17,19 +18,18 @@ from airflow_provider_stability.exceptions import (
     StabilityConfigurationError,
     StabilityError,
 )
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from airflow_provider_stability.simulator import Simulator
     from airflow_provider_stability.streams import Waiter
 
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=10, organizations={"org-b": 10.0}, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         yield simulator
 
 

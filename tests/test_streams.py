@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import polling_gates
 import pytest
-from test_polling import CONNECTION, beats, gates, in_a_loop, outcomes, pollers, until
+from polling_gates import CONNECTION, beats, gates, in_a_loop, outcomes, pollers, until
 
 from airflow_provider_stability import streams
 from airflow_provider_stability.polling import join
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_stability.simulator import Simulator
+
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=10, organizations={"org-b": 10.0}, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+    with polling_gates.account(monkeypatch) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
+    with polling_gates.clock(monkeypatch) as simulator:
         yield simulator
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import lines_of
-from test_polling import in_a_loop, until
+from polling_gates import in_a_loop, until
 
 from airflow_provider_stability import polling, streams
 from airflow_provider_stability.parameters import BACKSTOP

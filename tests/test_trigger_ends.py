@@ -12,7 +12,7 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import level_and_text, lines_of
-from test_polling import in_a_loop, until
+from polling_gates import in_a_loop, until
 
 from airflow_provider_stability import streams
 from airflow_provider_stability.exceptions import AuthenticationError, StabilityError
