@@ -5,43 +5,52 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["always", "http", "raw_server"]
 
+_PATIENCE: Final = 30.0
+
 
 @contextlib.contextmanager
 def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve one connection after the other with a function, until the end of the block cuts it."""
-    open_: list[socket.socket] = []
+    """Serve each connection in a thread with a function, until the end of the block cuts all."""
+    connections: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def work(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            serve(connection)
 
     def accept() -> None:
         with contextlib.suppress(OSError):  # it ends with one once the listening socket is shut down
             while True:
-                open_.append(listening.accept()[0])
-                with open_[-1] as connection, contextlib.suppress(OSError):
-                    serve(connection)
+                connection, _ = listening.accept()
+                connections.append(connection)
+                threads.append(threading.Thread(target=work, args=(connection,), daemon=True))
+                threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            for each in (listening, *open_):
+            for each in (listening, *connections):
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+            for thread in (accepting, *threads):
+                thread.join(_PATIENCE)
 
 
 def always(answer: bytes) -> Callable[[socket.socket], None]:
     """Return what gives each connection the same bytes, whatever it asks."""
 
     def serve(connection: socket.socket) -> None:
-        connection.settimeout(30)
+        connection.settimeout(_PATIENCE)
         connection.recv(65536)
         connection.sendall(answer)
 

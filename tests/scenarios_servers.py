@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 import trustme
+from raw_server import raw_server
 
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from scenarios_stage import Service, Stage
 
@@ -195,7 +196,7 @@ def proxy(port: int, answer: bytes | None, seen: list[bytes]) -> Iterator[str]:
             pump(connection, service)
             back.join(_PATIENCE)
 
-    with serving(pass_on) as url:
+    with raw_server(pass_on) as url:
         yield url
 
 
@@ -207,35 +208,3 @@ def pump(source: socket.socket, target: socket.socket) -> None:
     for each in (source, target):
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve each connection in a thread with a function, until the end of the block cuts all."""
-    connections: list[socket.socket] = []
-    threads: list[threading.Thread] = []
-
-    def work(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            serve(connection)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # it ends with one once the listening socket is shut down
-            while True:
-                connection, _ = listening.accept()
-                connections.append(connection)
-                threads.append(threading.Thread(target=work, args=(connection,), daemon=True))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            for each in (listening, *connections):
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-            accepting.join(_PATIENCE)
-            for thread in threads:
-                thread.join(_PATIENCE)
