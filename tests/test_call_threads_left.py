@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from polling_gates import DEFAULT, gates, in_a_loop, outcomes, until
 
+from airflow_provider_stability import call_threads
 from airflow_provider_stability.call_threads import CallThreads, NoThreadError
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.streams import Opened
@@ -94,6 +96,11 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     full.clear()
 
 
+def polling_threads() -> set[threading.Thread]:
+    """Return the threads of calls that there are."""
+    return {each for each in threading.enumerate() if each.name == NAME}
+
+
 async def made(calls: Calls) -> bool:
     """Return whether a call is made, in less time than those that hang do."""
     async with asyncio.timeout(30):
@@ -157,11 +164,11 @@ async def test_a_call_that_waits_has_a_thread_as_soon_as_one_before_it_is_left(
 
 @in_a_loop
 async def test_closing_lets_all_end_those_that_were_left_too(hang: Hang, calls: Calls) -> None:
-    before = {each for each in threading.enumerate() if each.name == NAME}
+    before = polling_threads()
     await hang.begin(8)
     await hang.leave(5)
     assert await made(calls)
-    started = {each for each in threading.enumerate() if each.name == NAME} - before
+    started = polling_threads() - before
     assert len(started) == 9
     calls.close()
     await hang.leave()  # as the poller does: it closes, and its streams leave
@@ -219,6 +226,130 @@ async def test_a_call_has_the_thread_of_a_left_one_where_no_other_is_to_be_had(
     await hang.leave()
     hang.let_go()
     assert await waiting
+
+
+@in_a_loop
+async def test_leaving_does_not_fail_where_no_thread_is_to_be_had_for_the_next(
+    calls: Calls, hang: Hang, no_threads: threading.Event
+) -> None:
+    await hang.begin(1)
+    no_threads.set()
+    waiting = asyncio.create_task(made(calls))
+    await asyncio.sleep(0)
+    (caller,) = hang.callers
+    await hang.leave()
+    assert caller.cancelled()
+    hang.let_go()
+    assert await waiting
+
+
+@in_a_loop
+async def test_a_call_starts_one_thread(calls: Calls) -> None:
+    before = polling_threads()
+    assert await made(calls)
+    assert len(polling_threads() - before) == 1
+    for _ in range(3):  # which the next ones find free
+        assert await made(calls)
+    assert len(polling_threads() - before) == 1
+
+
+@in_a_loop
+async def test_a_caller_that_leaves_before_its_call_begins_takes_no_thread_away(
+    calls: Calls, hang: Hang
+) -> None:
+    before = polling_threads()
+    await hang.begin(8)
+    waiting = [asyncio.create_task(made(calls)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    assert len(polling_threads() - before) == 8
+    hang.let_go()
+    assert await waiting[1]
+
+
+@in_a_loop
+async def test_a_caller_that_leaves_when_its_call_is_over_takes_no_thread_along(calls: Calls) -> None:
+    before = polling_threads()
+    is_made = threading.Event()
+    caller = asyncio.create_task(calls.call(lambda _: is_made.set()))
+    await asyncio.sleep(0)
+    assert is_made.wait(30)
+    (thread,) = polling_threads() - before
+    # The event loop has had no turn, and has not heard that the call is over.
+    end = time.monotonic() + 30
+    while calls._open and time.monotonic() < end:
+        time.sleep(0.001)  # noqa: ASYNC251  # it is to have none
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert await made(calls)
+    assert polling_threads() - before == {thread}
+    calls.close()
+    await until(lambda: not thread.is_alive())
+
+
+@in_a_loop
+async def test_after_closing_no_thread_is_started_for_calls_that_wait(calls: Calls, hang: Hang) -> None:
+    before = polling_threads()
+    await hang.begin(8)
+    waiting = asyncio.create_task(made(calls))
+    await asyncio.sleep(0)
+    calls.close()
+    await hang.leave(1)
+    assert len(polling_threads() - before) == 8
+    hang.let_go()
+    assert await waiting
+
+
+@pytest.mark.parametrize("comebacks", [1, 3])
+@in_a_loop
+async def test_a_left_call_that_comes_back_makes_room_for_one_other(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, comebacks: int
+) -> None:
+    monkeypatch.setattr(call_threads, "_MOST_WITH_LEFT", 2)
+    for _ in range(comebacks):
+        left = Hang(calls)
+        await left.begin(1)
+        await left.leave()
+        left.let_go()
+        await until(lambda: left.alive == 0)  # noqa: B023  # it is waited for here
+    hang = Hang(calls)
+    try:
+        for _ in range(2):
+            await hang.begin(1)
+            await hang.leave()
+        before = polling_threads()
+        waiting = asyncio.create_task(made(calls))
+        await asyncio.sleep(0)
+        assert polling_threads() == before  # none was started for it: there are two
+    finally:
+        hang.let_go()
+    assert await waiting
+
+
+def test_a_call_that_ends_after_its_event_loop_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", broken.append)
+    calls: Calls = CallThreads(list, list.clear)
+    begun, end = threading.Event(), threading.Event()
+
+    def hang(_: list[str]) -> None:
+        begun.set()
+        end.wait(30)
+
+    before = polling_threads()
+    loop = asyncio.new_event_loop()
+    caller = loop.create_task(calls.call(hang))
+    loop.run_until_complete(until(begun.is_set))
+    (thread,) = polling_threads() - before
+    # As where a process ends in the middle: nobody cancels what is under way.
+    caller._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    calls.close()
+    end.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not broken
 
 
 @pytest.fixture
