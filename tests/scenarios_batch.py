@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from scenarios import Scenario
 
-__all__ = ["LEAK", "MODES", "Outcome", "gate_of", "play", "python_path", "read_value"]
+__all__ = ["LEAK", "MODES", "Outcome", "check", "gate_of", "play", "python_path", "read_value"]
 
 HERE: Final = Path(__file__).parent
 SILENCE: Final = 120.0  # seconds in which no task begins or ends, after which something hangs
@@ -57,6 +58,21 @@ class Outcome:
     stray_requests: int = 0
     log: str = field(default="", repr=False)
     leaks: set[str] = field(default_factory=set)
+
+
+def check(found: Outcome, wanted: Scenario) -> None:
+    """Assert what must hold of an outcome wherever it was played."""
+    assert not found.leaks, found.leaks
+    assert (found.state, found.tries) == (wanted.state, 1), found.log
+    xcom = [] if wanted.xcom is None else [(type(wanted.xcom), wanted.xcom)]
+    assert [(type(each), each) for each in found.xcom] == xcom, found.xcom
+    assert not found.stray_requests, found.stray_requests
+    few, many = wanted.requests
+    assert few <= len(found.asked_at) <= many, found.log
+    if wanted.pause:
+        assert found.asked_at[1] - found.asked_at[0] >= wanted.pause, found.asked_at
+    for line in wanted.says:
+        assert re.search(line, found.log), f"no {line!r} in:\n{found.log}"
 
 
 def gate_of(scenario: Scenario, path: str, **more: Any) -> dict[str, Any]:

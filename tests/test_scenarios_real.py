@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from canary import Canary
 from scenarios import TABLE, Scenario, expected
-from scenarios_batch import LEAK, MODES, Outcome, gate_of, python_path, read_value
+from scenarios_batch import LEAK, MODES, Outcome, check, gate_of, python_path, read_value
 from scenarios_report import PLAYED
 from scenarios_stage import Stage
 from scenarios_traces import Keys, keep_what_is_deleted, rows
@@ -41,15 +41,30 @@ INTERVAL: Final = 1.0
 RESCHEDULED: Final = 10.0
 """Airflow's scheduler loses a reschedule now and then where intervals are shorter."""
 
+PLAYS: Final = 4
+
+LOST: Final = re.compile(
+    r"reported that the task instance <TaskInstance: (\S+) .* finished with state success, but"
+)
+"""What the scheduler writes of a task that it fails itself: one that came back from the triggerer, or from a
+reschedule, before it had noted that the task's first worker was gone (apache/airflow#67287 and #72716; in
+2.11 and 3.3.2 ``SchedulerJobRunner.process_executor_events``). It happens on a busy machine."""
+
 ENDS: Final = {"success", "failed", "skipped"}
 Outcomes = dict[tuple[str, str], Outcome]
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Outcomes:
-    found = Play(tmp_path_factory.mktemp("real")).outcomes()
-    pytestconfig.stash.setdefault(PLAYED, {})["Scenarios on a real scheduler"] = PATHS, found
-    return found
+    lost: list[list[str]] = []
+    while len(lost) < PLAYS:
+        play = Play(tmp_path_factory.mktemp("real"))
+        found = play.outcomes()
+        if not play.lost:
+            pytestconfig.stash.setdefault(PLAYED, {})["Scenarios on a real scheduler"] = PATHS, found
+            return found
+        lost.append(play.lost)
+    pytest.fail(f"Airflow's scheduler has lost tasks in each of {PLAYS} plays: {lost}")
 
 
 class Play:
@@ -75,13 +90,17 @@ class Play:
         self.gates.write_text(json.dumps({"gates": gates, "leak": self.keys.canaries[LEAK][0].key}))
         self.found = {task: Outcome() for task in [*self.tasks, LEAK]}
         self.run_id = ""
+        self.lost: list[str] = []
 
     def outcomes(self) -> Outcomes:
-        """Play, and return what came of it."""
+        """Play, and return what came of it; nothing of it counts if ``lost`` then names a task."""
         settings = {
             "PYTHONPATH": python_path(),
             "STABILITY_TEST_GATES": str(self.gates),
             "AIRFLOW__CORE__FERNET_KEY": "",
+            # A worker of 3.x may notice so many seconds late that its task's process has ended (5 by default;
+            # 3.3.2 ``ActivitySubprocess._monitor_subprocess``), and the later, the more tasks are lost.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__SECRETS__BACKEND": "scenarios_secrets.Folder",
             "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"folder": str(self.connections)}),
         }
@@ -89,9 +108,10 @@ class Play:
             for task, (scenario, _) in self.tasks.items():
                 services.enter_context(scenario.service(self.stages[task]))
             dags = [HERE / "dags" / "scenario_gates.py"]
-            with Standalone(dags, settings=settings, parallelism=12) as airflow:
+            with Standalone(dags, settings=settings, parallelism=6) as airflow:
                 self._play(airflow)
-                self._read(airflow)
+                if not self.lost:
+                    self._read(airflow)
         names = {task: (scenario.name, path) for task, (scenario, path) in self.tasks.items()}
         return {names.get(task, (LEAK, "")): outcome for task, outcome in self.found.items()}
 
@@ -109,7 +129,8 @@ class Play:
                 looked_at = time.monotonic()
                 self._search("REST, a task", json.dumps(self._rest(airflow, "/taskInstances?limit=1000")))
             states = airflow.states("scenarios")
-            return bool(states) and set(states.values()) <= ENDS
+            self.lost = LOST.findall(airflow.log.read_text(encoding="utf-8", errors="replace"))
+            return bool(self.lost) or (bool(states) and set(states.values()) <= ENDS)
 
         airflow.wait_until(has_ended, 240, "every task to end")
 
@@ -160,13 +181,7 @@ def test_a_scenario_means_the_same_on_a_real_scheduler(
     outcomes: Outcomes, scenario: Scenario, path: str
 ) -> None:
     found, wanted = outcomes[scenario.name, path], expected(scenario, path)
-    assert not found.leaks
-    assert (found.state, found.tries) == (wanted.state, 1), found.log
-    xcom = [] if wanted.xcom is None else [(type(wanted.xcom), wanted.xcom)]
-    assert [(type(each), each) for each in found.xcom] == xcom
-    assert wanted.requests[0] <= len(found.asked_at) <= wanted.requests[1], found.log
-    for line in wanted.says:
-        assert re.search(line, found.log), found.log
+    check(found, wanted)
     assert MODES[path].get("end_from_trigger") is None or found.workers == (found.state != "success")
 
 
