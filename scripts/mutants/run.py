@@ -11,9 +11,6 @@ first, until one fails.
 from __future__ import annotations
 
 import gc
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import shutil
@@ -22,33 +19,24 @@ import sys
 import tempfile
 import time
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import coverage
 import hypothesis
 import pytest
+from forks import end_group, in_a_fork
 from hypothesis import Phase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from types import CodeType, ModuleType
+from loading import Finder, Mutated
+from plugins import HANGS, TEST_FACTOR, Chosen, Recorder
 
 PACKAGE: Final = "airflow_provider_stability"
-SLOW: Final = "airflow_database"
-"""A test that asks for this fixture runs a whole DAG, and is no test to run for each of many mutants."""
-
 PYTEST: Final = ["-p", "no:cacheprovider", "-q", "-x", "--tb=line", "--assert=plain", "-o", "addopts="]
 
-# How long a test may take beyond what it takes without a mutant, before it counts as hanging.
-TEST_FACTOR: Final = 6.0
-TEST_SECONDS: Final = 6.0
-MUTANT_SECONDS: Final = 120.0
+MUTANT_SECONDS: Final = 120.0  # for all of its tests, beyond what they take without a mutant
 
-_HANGS: Final = 97  # exit status of a fork whose test took too long
 _NO_TEST: Final = 98
 
 Mutant = dict[str, Any]
@@ -66,119 +54,6 @@ class Baseline:
     lines: dict[str, dict[str, set[int]]] = field(default_factory=dict)
 
 
-def _is_slow(item: pytest.Item) -> bool:
-    return SLOW in getattr(item, "fixturenames", ())
-
-
-class _Recorder:
-    """A pytest plugin: how long each test takes, and in which lines it has been."""
-
-    def __init__(self, measured: coverage.Coverage) -> None:
-        self._measured = measured
-        self.seconds: dict[str, float] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [each for each in items if not _is_slow(each)]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._measured.switch_context(item.nodeid)
-        began = time.monotonic()
-        try:
-            return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.monotonic() - began
-            self._measured.switch_context("")
-
-
-class _Chosen:
-    """A pytest plugin: runs the chosen tests only, the fastest first, each for so long at most."""
-
-    def __init__(self, tests: dict[str, float], patience: float) -> None:
-        self._tests = tests
-        self._patience = patience
-        self.ran = 0
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        # Those that nobody has seen are made of values that the mutant changes.
-        others = _SEEN - self._tests.keys()
-        chosen = [each for each in items if each.nodeid not in others and not _is_slow(each)]
-        items[:] = sorted(chosen, key=lambda each: self._tests.get(each.nodeid, 0.0))
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.ran += 1
-        signal.signal(signal.SIGALRM, self._hang)
-        signal.setitimer(signal.ITIMER_REAL, self._limit(item.nodeid))
-        self._now = item.nodeid
-        try:
-            return (yield)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _limit(self, test: str) -> float:
-        return (TEST_SECONDS + TEST_FACTOR * self._tests.get(test, 0.0)) * self._patience
-
-    def _hang(self, *_: object) -> None:
-        print(f"HANGS {self._now}", flush=True)
-        os._exit(_HANGS)
-
-
-class _Mutated(importlib.machinery.SourceFileLoader):
-    """Loads one module of the package from another text."""
-
-    def __init__(self, name: str, path: str, source: str) -> None:
-        super().__init__(name, path)
-        self._source = source
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # Python's signature
-        return compile(self._source, self.path, "exec")
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Lets one module be loaded by one loader."""
-
-    def __init__(self, loader: _Mutated) -> None:
-        self._loader = loader
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002  # Python's signature
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._loader.name:
-            return None
-        return importlib.util.spec_from_file_location(fullname, self._loader.path, loader=self._loader)
-
-
-def in_a_fork(action: Callable[[], int], log: Path) -> int:
-    """Start a function in a process group of its own, and return its id."""
-    child = os.fork()
-    if child:
-        with suppress(OSError):
-            os.setpgid(child, child)
-        return child
-    status = 1
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.setpgid(0, 0)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        status = action()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def end_group(pid: int) -> None:
-    """End what a fork has left behind."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def measure(root: Path, files: list[str], modules: list[str], work: Path) -> Baseline:
     """Run the tests without a mutant."""
     found = work / "baseline.json"
@@ -186,7 +61,7 @@ def measure(root: Path, files: list[str], modules: list[str], work: Path) -> Bas
     def run() -> int:
         paths = [str(root / PACKAGE / (each.replace(".", "/") + ".py")) for each in modules]
         measured = coverage.Coverage(data_file=None, include=paths, config_file=False)
-        recorder = _Recorder(measured)
+        recorder = Recorder(measured)
         measured.start()
         status = int(pytest.main([*PYTEST, *files], plugins=[recorder]))
         measured.stop()
@@ -238,11 +113,11 @@ def try_mutant(mutant: Mutant, tests: dict[str, float], patience: float) -> int:
             del sys.modules[name]
     if mutant["source"] is not None:
         name = f"{PACKAGE}.{mutant['module']}"
-        sys.meta_path.insert(0, _Finder(_Mutated(name, mutant["path"], mutant["source"])))
+        sys.meta_path.insert(0, Finder(Mutated(name, mutant["path"], mutant["source"])))
     # An example that fails is enough: nobody reads a smaller one.
     hypothesis.settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
     hypothesis.settings.load_profile("mutants")
-    chosen = _Chosen(tests, patience)
+    chosen = Chosen(tests, _SEEN, patience)
     files = sorted({each.partition("::")[0] for each in tests})
     status = int(pytest.main([*PYTEST, *files], plugins=[chosen]))
     print(f"RAN {chosen.ran} of {len(tests)}", flush=True)
@@ -265,7 +140,7 @@ class Job:
 
 def verdict(status: int, *, killed_by_us: bool) -> str:
     """Return what the end of a fork says of its mutant."""
-    if killed_by_us or os.waitstatus_to_exitcode(status) == _HANGS:
+    if killed_by_us or os.waitstatus_to_exitcode(status) == HANGS:
         return "timeout"
     match os.waitstatus_to_exitcode(status):
         case 0:
