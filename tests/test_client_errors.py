@@ -27,18 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 KEY = "sk-canary-7HqZw9PLkmXt"
 BODY = '{"id": "id-1", "name": "bad_thing", "message": "It is bad."'
 BODIES = {"v1": BODY + "}", "v1alpha": BODY + ', "fault": true, "temporary": false, "timeout": false}'}
 TYPES = {"v1": "application/json", "v1alpha": "application/vnd.goa.error"}
 HTML = "<html>" + "<p>It is bad.</p>" * 20000
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

@@ -34,18 +34,13 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 KEY = "sk-canary-7HqZw9PLkmXt"
 OTHER_PROXY = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
 BALANCE = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"credits": 42}'
 LATE = 20.0  # seconds; far from every limit here, and far from what a server without one would take
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

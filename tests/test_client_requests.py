@@ -23,16 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 KEY = "sk-canary-7HqZw9PLkmXt"
 SCOPE = {"organization": "org-b", "client_id": "my great plugin", "client_version": "1.2.1"}
 GENERATION = "/v1/generation/stable-diffusion-v1-6/text-to-image"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

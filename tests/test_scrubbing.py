@@ -22,6 +22,8 @@ from airflow_provider_stability.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 KEY = "sk-canary/7Hq+Zw9=PLkm&Xt4~Rv"
 PASSWORD = "hunter2@canary"
 BASIC = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
@@ -119,13 +121,6 @@ def test_many_fragments_in_a_long_text_are_all_masked() -> None:
 
 def test_the_scrubber_does_not_show_what_it_hides() -> None:
     assert leaks(repr(Scrubber([KEY])), KEY) == []
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @contextlib.contextmanager
