@@ -1,4 +1,4 @@
-"""The log lines of one class of the package, whatever Airflow's own loggers do with them."""
+"""The log lines of a class or module of the package, whatever Airflow's own loggers do with them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     import pytest
 
@@ -23,20 +24,20 @@ def level_and_text(record: logging.LogRecord) -> tuple[str, str]:
 
 @contextmanager
 def lines_of(
-    cls: type, monkeypatch: pytest.MonkeyPatch, line: Callable[[logging.LogRecord], _Line]
+    whose: type | ModuleType, monkeypatch: pytest.MonkeyPatch, line: Callable[[logging.LogRecord], _Line]
 ) -> Iterator[list[_Line]]:
-    """Keep the lines that a class writes, until the end of the block.
+    """Keep the lines that a class or module writes to its ``log``, until the end of the block.
 
     :param line: what is kept of each.
     """
     found: list[_Line] = []
     handler = logging.Handler()
     handler.emit = lambda record: found.append(line(record))  # type: ignore[method-assign]
-    log = logging.getLogger(f"tests.{cls.__name__}")
+    log = logging.getLogger(f"tests.{whose.__name__}")
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     # Airflow's own logger is another one in each version.
-    monkeypatch.setattr(cls, "log", log)
+    monkeypatch.setattr(whose, "log", log)
     try:
         yield found
     finally:

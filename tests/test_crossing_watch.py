@@ -94,6 +94,7 @@ def test_an_interval_that_is_no_time_is_refused(poke_interval: float) -> None:
         watcher(poke_interval=poke_interval)
     assert str(refused.value) == f"poke_interval is {poke_interval!r}; allowed are seconds above 0"
     assert watcher(poke_interval=0.5).poke_interval == 0.5
+    assert BalanceCrossingTrigger(threshold=50, direction="below").poke_interval == 60.0
 
 
 @in_a_loop
@@ -212,12 +213,25 @@ async def test_a_watcher_that_is_ended_before_its_event_was_stored_notes_nothing
         await until(lambda: store.sets == [True])
         account.set_credits(10)
         await until(lambda: events)
+        await polls(account)
         account.set_credits(60)
         await polls(account)
         account.set_credits(10)
         await until(lambda: len(events) == 2)
     await until(lambda: len(asyncio.all_tasks()) == 1)
     assert store.sets == [True]
+
+
+@in_a_loop
+async def test_an_event_is_noted_soon_after_it_and_not_with_the_next_poll(account: Simulator) -> None:
+    store = Store()
+    async with watching(watcher(store)):
+        await until(lambda: store.sets == [True])
+    account.set_credits(10)
+    before = account.count()
+    async with watching(watcher(store, poke_interval=600)) as events:
+        await until(lambda: store.sets == [True, False])
+    assert len(events) == account.count() - before == 1
 
 
 @in_a_loop

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polling_gates
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
+from log_lines import level_and_text, lines_of
 from polling_gates import (
     CONNECTION,
     are_failed,
@@ -222,6 +223,24 @@ async def test_a_read_that_never_returns_does_not_stop_a_poll_whose_connection_i
         with gates(5, needed=20, interval=0.05) as late:
             await until(lambda: all(outcomes(waiting + late)))
         assert outcomes(waiting + late) == [Opened(40.0)] * 10
+
+
+@in_a_loop
+async def test_the_triggerer_s_log_says_that_a_connection_cannot_be_read_and_is_taken_as_it_was(
+    account: Simulator, hanging: list[asyncio.Future[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        lines_of(polling, monkeypatch, level_and_text) as lines,
+        gates() as waiting,
+    ):
+        await until(lambda: waiting[0].is_known)
+        hanging.append(asyncio.get_running_loop().create_future())
+        await until(lambda: lines)
+        level, line = lines[0]
+        assert level == "WARNING"
+        assert line.startswith(
+            "Going on with the connection as it was: connection 'stability_default' could not"
+        )
 
 
 @in_a_loop

@@ -13,6 +13,8 @@ import pytest
 from polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
 from airflow_provider_stability import polling
+from airflow_provider_stability.budget import BUDGET
+from airflow_provider_stability.connections import read_settings
 from airflow_provider_stability.exceptions import (
     LONGEST_PAUSE_BELIEVED,
     RateLimitError,
@@ -25,6 +27,7 @@ from airflow_provider_stability.triggers.balance import BalanceTrigger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from airflow_provider_stability.settings import Settings
     from airflow_provider_stability.simulator import Simulator
     from airflow_provider_stability.streams import Waiter
 
@@ -132,6 +135,47 @@ async def test_the_gate_that_was_told_of_the_pause_itself_hears_nothing_else(
             await until(lambda: heard)
             await beats(clock)
             assert heard == ["RateLimitError"]
+
+
+@in_a_loop
+async def test_a_key_that_takes_the_place_of_a_refused_one_brings_its_pause_along(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.rotate_key("sk-next")
+    monkeypatch.setenv("AIRFLOW_CONN_SECOND", account.connection())
+    account.fail(status=429, retry_after=300)
+
+    async def read(connection_id: str) -> Settings:
+        """Let the connection be mended right after it was read for the first time."""
+        found = await read_settings(connection_id)
+        if connection_id == CONNECTION:
+            monkeypatch.setenv(VARIABLE, account.connection())
+        return found
+
+    monkeypatch.setattr(polling, "read_settings", read)
+    with gates(connection="second") as paused:
+        await until(lambda: paused[0].known.error)
+        with gates() as waiting:
+            await until(lambda: waiting[0].known.error)
+            assert has_heard_why(waiting[0])
+            assert [each.status for each in account.requests] == [429, 401]
+
+
+@in_a_loop
+async def test_who_waits_because_much_was_asked_hears_nothing_of_a_pause_that_is_over(
+    account: Simulator, clock: Simulator
+) -> None:
+    with gates() as waiting:
+        await until(lambda: waiting[0].is_known)
+        key = pollers()[CONNECTION]._budget
+        key.pause(0.01, "leave me alone")
+        await until(lambda: not key.is_paused)
+        for _ in range(BUDGET):
+            key.count()
+        with gates(organization="org-b") as joined:
+            await beats(clock)
+            assert joined[0].known.error is None
+            assert account.count(organization="org-b") == 0
 
 
 @in_a_loop

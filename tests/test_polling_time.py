@@ -95,6 +95,22 @@ async def polls(account: Simulator, number: int = 3) -> None:
     await until(lambda: account.count() >= before + number)
 
 
+@pytest.mark.parametrize("organization", [None, "org-b"])
+@in_a_loop
+async def test_a_refusal_that_is_known_is_not_looked_into_again(
+    account: Simulator, reads: list[str], organization: str | None
+) -> None:
+    account.fail(status=401 if organization is None else 403, times=None)
+    with gates(organization=organization) as first:
+        await until(lambda: all(outcomes(first)))
+    assert reads == [CONNECTION] * 2  # the second time, as it might be another since
+    with gates(organization=organization) as second:
+        await until(lambda: all(outcomes(second)))
+    assert outcomes(second) == outcomes(first)
+    assert reads == [CONNECTION] * 3
+    assert account.count() == 1
+
+
 @in_a_loop
 async def test_the_connection_is_read_again_when_that_is_a_minute_ago(
     account: Simulator, clock: Clock, reads: list[str]

@@ -68,6 +68,18 @@ async def test_a_gate_that_knows_no_balance_hears_of_the_first_and_then_of_chang
 
 
 @in_a_loop
+async def test_telling_many_gates_what_is_new_does_not_hold_up_the_next_poll(
+    account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_NEWS_SLICE", 1)
+    monkeypatch.setattr(streams, "_NEWS_GAP", 0.05)
+    with gates(200, interval=0.2) as waiting:  # to tell them all takes 10 s
+        await until(lambda: account.count() == 2)
+        assert waiting[0].told_state == "known"
+        assert waiting[-1].told_state is None
+
+
+@in_a_loop
 async def test_those_who_come_and_go_leave_nothing_behind_with_those_who_stay(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

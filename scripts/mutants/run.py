@@ -257,8 +257,12 @@ def tried(
     tests = [tests_for(each, by_module[each["module"]], baseline) for each in every]
     say(f"Trying {len(mutants)} mutants, {workers} at a time ...")
     verdicts = try_all(every, tests, workers, work)
-    # What took too long on a busy machine is tried again, with more time.
-    late = [number for number, (each, _) in enumerate(verdicts) if each == "timeout"]
+    # What took too long on a busy machine is tried again, with more time; and so is what failed unchanged.
+    late = [
+        number
+        for number, (each, _) in enumerate(verdicts)
+        if each == "timeout" or (number < len(controls) and each != "survived")
+    ]
     again = try_all(
         [every[each] for each in late], [tests[each] for each in late], workers, work, patience=2.0
     )
