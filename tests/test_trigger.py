@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import lines_of
-from polling_gates import in_a_loop, until
+from polling_gates import CONNECTION, in_a_loop, pollers, until
 
 from airflow_provider_stability import polling, streams
 from airflow_provider_stability.parameters import BACKSTOP
@@ -126,7 +126,8 @@ async def test_a_gate_whose_time_is_over_looks_once_all_the_same(account: Simula
 async def test_a_gate_ends_on_time_where_no_request_may_be_made_before(account: Simulator) -> None:
     account.fail(status=429, retry_after=600)
     limited = asyncio.create_task(fire(gate(organization="org-b")))
-    await until(lambda: account.requests and account.requests[0].status == 429)
+    await until(account.count)
+    await until(lambda: pollers()[CONNECTION].is_paused)
     try:
         async with asyncio.timeout(10):
             event = await fire(gate(end_time=time.time() + 0.5))
