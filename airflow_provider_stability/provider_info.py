@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_stability.connection_fields import (
+from airflow_provider_stability.connection.fields import (
     CONNECTION_TYPE,
     EXTRA_FIELDS,
     HIDDEN_FIELDS,

@@ -8,17 +8,17 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from airflow_provider_stability import polling
-from airflow_provider_stability.polling import join
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Failed, Opened
+from airflow_provider_stability.polling.poller import join
 from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.streams import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     import pytest
 
-    from airflow_provider_stability.streams import Waiter
+    from airflow_provider_stability.polling.balance_poll import Waiter
 
 __all__ = [
     "CONNECTION",

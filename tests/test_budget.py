@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_stability import budget
-from airflow_provider_stability.budget import Budget, Reason
+from airflow_provider_stability.polling import rate_limiter as budget
+from airflow_provider_stability.polling.rate_limiter import Budget, Reason
 
 
 class Clock:

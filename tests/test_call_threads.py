@@ -27,16 +27,16 @@ from polling_gates import (
     until,
 )
 
-from airflow_provider_stability import polling
-from airflow_provider_stability.call_threads import CallThreads
-from airflow_provider_stability.connections import read_settings
+from airflow_provider_stability.connection.loading import read_settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
     StabilityError,
 )
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Failed, Opened
+from airflow_provider_stability.polling.threads import CallThreads
 from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.streams import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ HTTP = '{"conn_type": "http", "host": "http://127.0.0.1:9", "password": "x"}'
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     with polling_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr("airflow_provider_stability.connections._READ_AGAIN_AFTER", (0, 0))
+        monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
         yield simulator
 
 
@@ -143,7 +143,7 @@ async def test_a_call_whose_caller_is_gone_before_it_begins_is_not_made(
 def test_a_call_that_hangs_holds_up_neither_the_loops_end_nor_the_processs() -> None:
     program = """
 import asyncio, threading
-from airflow_provider_stability.call_threads import CallThreads
+from airflow_provider_stability.polling.threads import CallThreads
 async def main():
     call = asyncio.create_task(CallThreads(list, list.clear).call(lambda _: threading.Event().wait(300)))
     await asyncio.sleep(0)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from polling_gates import DEFAULT, gates, in_a_loop, outcomes, until
 
-from airflow_provider_stability import call_threads
-from airflow_provider_stability.call_threads import CallThreads, NoThreadError
+from airflow_provider_stability.polling import threads as call_threads
+from airflow_provider_stability.polling.balance_poll import Opened
+from airflow_provider_stability.polling.threads import CallThreads, NoThreadError
 from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.streams import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,14 +13,14 @@ import trustme
 from raw_server import always, http, raw_server
 
 from airflow_provider_stability import exceptions
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import (
     StabilityConnectionError,
     StabilityError,
     StabilityResponseError,
     StabilityStatusError,
 )
-from airflow_provider_stability.settings import Settings
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:

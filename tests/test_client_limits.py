@@ -17,15 +17,15 @@ import pytest
 import trustme
 from raw_server import raw_server
 
-from airflow_provider_stability import client as client_module
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api import client as client_module
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import (
     ServerError,
     StabilityError,
     StabilityResponseError,
     StabilityTimeoutError,
 )
-from airflow_provider_stability.settings import Settings
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import pytest
 import requests
 
 from airflow_provider_stability import __version__
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import (
     StabilityError,
     StabilityParameterError,
     StabilityResponseError,
 )
-from airflow_provider_stability.settings import Settings
 from airflow_provider_stability.simulator import RecordedRequest, Simulator
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_provider_stability.exceptions import RateLimitError
+from airflow_provider_stability.gate.observation import waiting
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import balance
 from airflow_provider_stability.triggers.balance import BalanceTrigger
-from airflow_provider_stability.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,14 +8,14 @@ from fractions import Fraction
 
 import pytest
 
-from airflow_provider_stability.credits import (
+from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.credits import (
     check_literal_min_credits,
     describe,
     describe_credits,
     is_enough,
     parse_min_credits,
 )
-from airflow_provider_stability.exceptions import StabilityParameterError
 
 REFUSED = [
     "",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_stability import polling
-from airflow_provider_stability.crossings import CrossingDetector
 from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.crossing import CrossingDetector
+from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import crossing
 from airflow_provider_stability.triggers.balance import BalanceTrigger

@@ -10,8 +10,8 @@ import pytest
 from polling_gates import in_a_loop, until
 from test_crossing_watch import Store, polls, watcher, watching
 
-from airflow_provider_stability.crossings import CrossingDetector
 from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.crossing import CrossingDetector
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import crossing
 

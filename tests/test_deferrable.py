@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from airflow_runs import AIRFLOW_V_3_0_PLUS, Run, load_dag, run_dag
 
+from airflow_provider_stability.connection.parameters import BACKSTOP
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConnectionError,
@@ -26,7 +27,6 @@ from airflow_provider_stability.exceptions import (
     StabilityParameterError,
 )
 from airflow_provider_stability.operators.balance import BalanceOperator
-from airflow_provider_stability.parameters import BACKSTOP
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers.balance import BalanceTrigger

@@ -13,8 +13,8 @@ import pytest
 
 import airflow_provider_stability
 from airflow_provider_stability import exceptions
-from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS, RELABELING
-from airflow_provider_stability.settings import Settings
+from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS, RELABELING
+from airflow_provider_stability.connection.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ import urllib3
 from requests.adapters import BaseAdapter
 
 from airflow_provider_stability import exceptions
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -36,7 +37,6 @@ from airflow_provider_stability.exceptions import (
     StabilityTimeoutError,
     status_error_class,
 )
-from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

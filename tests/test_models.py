@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from airflow_provider_stability.models import Account, Balance, Organization
+from airflow_provider_stability.api.models import Account, Balance, Organization
 
 OTHER = {"id": "org-5678", "name": "Another Organization", "role": "MEMBER", "is_default": True}
 MINE = {"id": "org-1234", "name": "My Organization", "role": "ADMIN", "is_default": False}

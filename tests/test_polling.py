@@ -25,16 +25,17 @@ from polling_gates import (
     until,
 )
 
-from airflow_provider_stability import budget, polling
 from airflow_provider_stability.exceptions import NotFoundError, PermissionDeniedError
-from airflow_provider_stability.polling import join
-from airflow_provider_stability.streams import Opened
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling import rate_limiter as budget
+from airflow_provider_stability.polling.balance_poll import Opened
+from airflow_provider_stability.polling.poller import join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_stability.polling.balance_poll import Waiter
     from airflow_provider_stability.simulator import Simulator
-    from airflow_provider_stability.streams import Waiter
 
 ORGANIZATIONS = (None, "org-b", "org-c")
 
@@ -111,7 +112,7 @@ async def test_a_joiner_with_enough_opens_on_a_fresh_sample_without_a_request(ac
 async def test_a_joiner_is_answered_anew_where_the_sample_is_old(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.streams.FRESH", -1.0)
+    monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
         await until(lambda: waiting[0].is_known)
         account.set_credits(5)  # somebody has spent what the sample shows
@@ -129,7 +130,7 @@ async def test_a_joiner_is_answered_anew_where_the_sample_is_old(
 async def test_a_joiner_whom_a_request_under_way_answers_makes_none_of_its_own(
     account: Simulator, clock: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.streams.FRESH", -1.0)
+    monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
         await until(lambda: waiting[0].is_known)
         account.fail(delay=0.3)
@@ -145,7 +146,7 @@ async def test_a_joiner_whom_a_request_under_way_answers_makes_none_of_its_own(
 async def test_a_joiner_for_whom_the_sample_is_not_enough_makes_no_request(
     account: Simulator, clock: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.streams.FRESH", -1.0)
+    monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
         await until(lambda: waiting[0].is_known)
         with gates(200, interval=60) as joiners:

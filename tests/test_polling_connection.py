@@ -22,15 +22,16 @@ from polling_gates import (
     until,
 )
 
-from airflow_provider_stability import connections, polling
+from airflow_provider_stability.connection import loading as connections
 from airflow_provider_stability.exceptions import StabilityConfigurationError
-from airflow_provider_stability.streams import Failed, Opened
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_stability.polling.balance_poll import Waiter
     from airflow_provider_stability.simulator import RecordedRequest, Simulator
-    from airflow_provider_stability.streams import Waiter
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 NOT_FOUND_NOW = (

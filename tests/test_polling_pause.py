@@ -12,24 +12,24 @@ import polling_gates
 import pytest
 from polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
-from airflow_provider_stability import polling
-from airflow_provider_stability.budget import BUDGET
-from airflow_provider_stability.connections import read_settings
+from airflow_provider_stability.connection.loading import read_settings
 from airflow_provider_stability.exceptions import (
     LONGEST_PAUSE_BELIEVED,
     RateLimitError,
     ServerError,
     StabilityStatusError,
 )
-from airflow_provider_stability.streams import Opened
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Opened
+from airflow_provider_stability.polling.rate_limiter import BUDGET
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.connection.settings import Settings
+    from airflow_provider_stability.polling.balance_poll import Waiter
     from airflow_provider_stability.simulator import Simulator
-    from airflow_provider_stability.streams import Waiter
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 # The service's words for a 429, after ours.

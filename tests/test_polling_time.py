@@ -12,11 +12,12 @@ import polling_gates
 import pytest
 from polling_gates import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
-from airflow_provider_stability import polling, streams
-from airflow_provider_stability.budget import Budget
-from airflow_provider_stability.connections import read_settings
+from airflow_provider_stability.connection.loading import read_settings
 from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
-from airflow_provider_stability.streams import Opened
+from airflow_provider_stability.polling import balance_poll as streams
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Opened
+from airflow_provider_stability.polling.rate_limiter import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,20 +11,21 @@ import polling_gates
 import pytest
 from polling_gates import DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
-from airflow_provider_stability import polling, streams
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
 from airflow_provider_stability.exceptions import (
     PermissionDeniedError,
     StabilityConfigurationError,
     StabilityError,
 )
-from airflow_provider_stability.streams import Failed, Opened
+from airflow_provider_stability.polling import balance_poll as streams
+from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.balance_poll import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from airflow_provider_stability.polling.balance_poll import Waiter
     from airflow_provider_stability.simulator import Simulator
-    from airflow_provider_stability.streams import Waiter
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ async def test_a_poll_that_breaks_by_a_defect_of_ours_fails_its_gates_and_no_oth
 async def test_a_connection_that_cannot_be_read_fails_its_gates_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.connections._READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
     broken: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
     with gates(3, connection="nowhere") as lost:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from properties import EVERY_RUN_THE_SAME, JSON, attempt, documents
 from pydantic import ValidationError
 
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.api.models import Account, Balance
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityResponseError
-from airflow_provider_stability.models import Account, Balance
-from airflow_provider_stability.settings import Settings
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:

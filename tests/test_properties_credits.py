@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import EVERY_RUN_THE_SAME, JSON, attempt
 
-from airflow_provider_stability.credits import describe, describe_credits, is_enough, parse_credits
 from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.credits import describe, describe_credits, is_enough, parse_credits
 
 AMOUNTS = st.floats(-1e18, 1e18) | st.integers(-(10**6), 10**6).map(float) | st.floats(-100, 100)
 THRESHOLDS = AMOUNTS.map(abs)

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from properties import EVERY_RUN_THE_SAME, KEYS, PRINTABLE
 
-from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
+from airflow_provider_stability.connection.redaction import Scrubber, secrets_of_proxy
 
 FRAGMENT = 8
 WORDS = st.text(PRINTABLE + " \n\u20ac", max_size=30)

@@ -15,11 +15,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from properties import EVERY_RUN_THE_SAME
 
-from airflow_provider_stability import budget
-from airflow_provider_stability.budget import BUDGET, WINDOW, Budget
-from airflow_provider_stability.crossings import CrossingDetector
+from airflow_provider_stability.api.retry_after import parse_retry_after
 from airflow_provider_stability.exceptions import LONGEST_PAUSE_BELIEVED, RateLimitError, ServerError
-from airflow_provider_stability.retry_after import parse_retry_after
+from airflow_provider_stability.gate.crossing import CrossingDetector
+from airflow_provider_stability.polling import rate_limiter as budget
+from airflow_provider_stability.polling.rate_limiter import BUDGET, WINDOW, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_stability
-from airflow_provider_stability.connection_fields import EXTRA_FIELDS, HIDDEN_FIELDS, PLACEHOLDERS, RELABELING
+from airflow_provider_stability.connection.fields import EXTRA_FIELDS, HIDDEN_FIELDS, PLACEHOLDERS, RELABELING
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.provider_info import get_provider_info
 from airflow_provider_stability.sensors.balance import BalanceSensor
@@ -79,7 +79,7 @@ def test_the_declarative_form_labels_hides_and_explains() -> None:
 
 
 def test_the_forms_defaults_are_the_ones_that_count() -> None:
-    from airflow_provider_stability.settings import Settings  # noqa: PLC0415  # only here
+    from airflow_provider_stability.connection.settings import Settings  # noqa: PLC0415  # only here
 
     fresh: Any = Settings.parse("any", password="sk-1234567")
     typed = {name: field.default for name, field in EXTRA_FIELDS.items() if name != "allow_http"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_stability.retry_after import parse_retry_after
+from airflow_provider_stability.api.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 from raw_server import always, http, raw_server
 
-from airflow_provider_stability.client import StabilityClient
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.connection.redaction import Scrubber
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.scrubbing import Scrubber
-from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

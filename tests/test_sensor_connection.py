@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from poke_gates import gate
 
-from airflow_provider_stability import connections
+from airflow_provider_stability.connection import loading as connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +155,7 @@ class Connections:
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from airflow_provider_stability import connections
+from airflow_provider_stability.connection import loading as connections
 connections._READ_AGAIN_AFTER = (0, 0)
 import forked_run
 forked_run.main()

@@ -14,18 +14,19 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import level_and_text, lines_of
 
-from airflow_provider_stability import version_compat, waiting
+from airflow_provider_stability import version_compat
 from airflow_provider_stability.exceptions import (
     RateLimitError,
     StabilityConnectionError,
     StabilityError,
     StabilityParameterError,
 )
+from airflow_provider_stability.gate import observation as waiting
+from airflow_provider_stability.gate.observation import Wait
 from airflow_provider_stability.links import BILLING_URL
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
-from airflow_provider_stability.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
+from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS
+from airflow_provider_stability.connection.parameters import check_organization
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
-from airflow_provider_stability.parameters import check_organization
-from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

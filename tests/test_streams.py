@@ -9,9 +9,9 @@ import polling_gates
 import pytest
 from polling_gates import CONNECTION, beats, gates, in_a_loop, outcomes, pollers, until
 
-from airflow_provider_stability import streams
-from airflow_provider_stability.polling import join
-from airflow_provider_stability.streams import Opened
+from airflow_provider_stability.polling import balance_poll as streams
+from airflow_provider_stability.polling.balance_poll import Opened
+from airflow_provider_stability.polling.poller import join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

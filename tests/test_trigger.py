@@ -15,8 +15,9 @@ from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import lines_of
 from polling_gates import CONNECTION, in_a_loop, pollers, until
 
-from airflow_provider_stability import polling, streams
-from airflow_provider_stability.parameters import BACKSTOP
+from airflow_provider_stability.connection.parameters import BACKSTOP
+from airflow_provider_stability.polling import balance_poll as streams
+from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers.balance import BalanceTrigger

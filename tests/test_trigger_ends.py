@@ -14,14 +14,14 @@ from airflow_runs import AIRFLOW_V_3_0_PLUS
 from log_lines import level_and_text, lines_of
 from polling_gates import in_a_loop, until
 
-from airflow_provider_stability import streams
 from airflow_provider_stability.exceptions import AuthenticationError, StabilityError
+from airflow_provider_stability.gate.observation import Wait
+from airflow_provider_stability.polling import balance_poll as streams
+from airflow_provider_stability.polling.balance_poll import Failed
 from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.streams import Failed
 from airflow_provider_stability.triggers import balance
 from airflow_provider_stability.triggers.balance import BalanceTrigger, failed_event
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
-from airflow_provider_stability.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_stability.connection_fields import (
+from airflow_provider_stability.connection.fields import (
     CONNECTION_TYPE,
     DEFAULT_CONNECTION_ID,
     EXTRA_FIELDS,
@@ -18,19 +18,19 @@ from airflow_provider_stability.connection_fields import (
     PLACEHOLDERS,
     RELABELING,
 )
-from airflow_provider_stability.connections import settings_of
-from airflow_provider_stability.credits import describe_credits
+from airflow_provider_stability.connection.loading import settings_of
+from airflow_provider_stability.connection.parameters import check_connection_id, check_max_retries
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.parameters import check_connection_id, check_max_retries
+from airflow_provider_stability.gate.credits import describe_credits
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     import requests
 
-    from airflow_provider_stability.client import StabilityClient
-    from airflow_provider_stability.models import Account, Balance
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.api.client import StabilityClient
+    from airflow_provider_stability.api.models import Account, Balance
+    from airflow_provider_stability.connection.settings import Settings
 
 __all__ = ["StabilityHook"]
 
@@ -84,7 +84,7 @@ class StabilityHook(BaseHook):
         :raises StabilityConfigurationError: where the connection is missing or cannot be used.
         """
         if self._client is None:
-            from airflow_provider_stability.client import StabilityClient
+            from airflow_provider_stability.api.client import StabilityClient
 
             self._client = StabilityClient(self._settings(), max_retries=self._max_retries)
         return self._client

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once
 from airflow_provider_stability.hooks.stability import StabilityHook
-from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_stability.models import Account
+    from airflow_provider_stability.api.models import Account
 
 __all__ = ["AccountOperator"]
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseBranchOperator, BaseOperator
 
-from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
-from airflow_provider_stability.credits import (
+from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.connection.parameters import check_organization
+from airflow_provider_stability.gate.credits import (
     check_literal_min_credits,
     describe,
     describe_credits,
     is_enough,
     parse_min_credits,
 )
+from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BillingLink
-from airflow_provider_stability.parameters import check_organization
-from airflow_provider_stability.task_failure import permanent_errors_fail_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -21,14 +21,8 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
-from airflow_provider_stability.credits import (
-    check_literal_min_credits,
-    describe,
-    describe_credits,
-    is_enough,
-    parse_min_credits,
-)
+from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.connection.parameters import BACKSTOP, check_connection_id, check_organization
 from airflow_provider_stability.exceptions import (
     StabilityConfigurationError,
     StabilityConnectionError,
@@ -36,10 +30,16 @@ from airflow_provider_stability.exceptions import (
     StabilityParameterError,
     permanent_error,
 )
+from airflow_provider_stability.gate.credits import (
+    check_literal_min_credits,
+    describe,
+    describe_credits,
+    is_enough,
+    parse_min_credits,
+)
+from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once, whose
+from airflow_provider_stability.gate.observation import Wait, current_wait, waiting
 from airflow_provider_stability.links import BILLING_URL, BillingLink
-from airflow_provider_stability.parameters import BACKSTOP, check_connection_id, check_organization
-from airflow_provider_stability.task_failure import permanent_errors_fail_at_once, whose
-from airflow_provider_stability.waiting import Wait, current_wait, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -255,7 +255,7 @@ class BalanceSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
-        from airflow_provider_stability.connections import not_found_now
+        from airflow_provider_stability.connection.loading import not_found_now
         from airflow_provider_stability.hooks.stability import StabilityHook
 
         wait = current_wait()

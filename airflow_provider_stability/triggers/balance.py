@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
-from airflow_provider_stability.credits import describe, parse_min_credits
+from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.connection.parameters import check_connection_id, check_organization
 from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.parameters import check_connection_id, check_organization
-from airflow_provider_stability.polling import join
-from airflow_provider_stability.streams import Failed, Opened
+from airflow_provider_stability.gate.credits import describe, parse_min_credits
+from airflow_provider_stability.polling.balance_poll import Failed, Opened
+from airflow_provider_stability.polling.poller import join
 from airflow_provider_stability.version_compat import success_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_stability.streams import Waiter
+    from airflow_provider_stability.polling.balance_poll import Waiter
 
 __all__ = ["BalanceTrigger"]
 

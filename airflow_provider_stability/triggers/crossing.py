@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_stability.connection_fields import DEFAULT_CONNECTION_ID
-from airflow_provider_stability.credits import describe_credits
-from airflow_provider_stability.crossings import CrossingDetector, Direction
+from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
+from airflow_provider_stability.connection.parameters import check_connection_id, check_organization
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.parameters import check_connection_id, check_organization
-from airflow_provider_stability.polling import join
-from airflow_provider_stability.streams import Failed
+from airflow_provider_stability.gate.credits import describe_credits
+from airflow_provider_stability.gate.crossing import CrossingDetector, Direction
+from airflow_provider_stability.polling.balance_poll import Failed
+from airflow_provider_stability.polling.poller import join
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_stability.streams import Waiter
+    from airflow_provider_stability.polling.balance_poll import Waiter
 
 __all__ = ["BalanceCrossingTrigger"]
 

@@ -11,7 +11,7 @@ from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_stability.crossings import Direction
+    from airflow_provider_stability.gate.crossing import Direction
 
 
 def _on_crossing(name: str, threshold: float, direction: Direction, band: float) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from airflow import __version__ as airflow_version
 
-from airflow_provider_stability import polling
+from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 from soak.record import Gate, Watcher, write

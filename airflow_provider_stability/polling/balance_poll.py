@@ -16,15 +16,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_stability.credits import is_enough
 from airflow_provider_stability.exceptions import StabilityConnectionError, StabilityError
-from airflow_provider_stability.waiting import Wait, moment
+from airflow_provider_stability.gate.credits import is_enough
+from airflow_provider_stability.gate.observation import Wait, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_stability.budget import Reason
-    from airflow_provider_stability.polling import Poller
+    from airflow_provider_stability.polling.poller import Poller
+    from airflow_provider_stability.polling.rate_limiter import Reason
 
 __all__ = ["Failed", "Opened", "Stream", "Waiter"]
 

@@ -14,6 +14,8 @@ import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
+from airflow_provider_stability.api.retry_after import parse_retry_after
+from airflow_provider_stability.connection.redaction import Scrubber, secrets_of_proxy
 from airflow_provider_stability.exceptions import (
     StabilityConfigurationError,
     StabilityConnectionError,
@@ -23,15 +25,13 @@ from airflow_provider_stability.exceptions import (
     StabilityTimeoutError,
     status_error_class,
 )
-from airflow_provider_stability.retry_after import parse_retry_after
-from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import ValidationError
 
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.connection.settings import Settings
 
 __all__ = ["TRANSPORT_ERRORS", "Failures", "TooLargeError"]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_stability.credits import describe
+from airflow_provider_stability.gate.credits import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

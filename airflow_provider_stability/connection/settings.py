@@ -13,11 +13,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_stability.connection_fields import DEFAULT_BASE_URL, EXTRA_FIELDS
+from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS
+from airflow_provider_stability.connection.parameters import MOST_CHARACTERS, MOST_RETRIES, TOKEN
+from airflow_provider_stability.connection.redaction import Scrubber, secrets_of_proxy
+from airflow_provider_stability.connection.urls import is_host, is_loopback, is_url_path, split_url
 from airflow_provider_stability.exceptions import StabilityConfigurationError
-from airflow_provider_stability.parameters import MOST_CHARACTERS, MOST_RETRIES, TOKEN
-from airflow_provider_stability.scrubbing import Scrubber, secrets_of_proxy
-from airflow_provider_stability.urls import is_host, is_loopback, is_url_path, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from airflow_provider_stability.connection_fields import EXTRA_FIELDS
+from airflow_provider_stability.connection.fields import EXTRA_FIELDS
 from airflow_provider_stability.exceptions import StabilityParameterError
 
 __all__ = [

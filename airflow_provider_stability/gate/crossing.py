@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from airflow_provider_stability.credits import is_enough, parse_credits
 from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.gate.credits import is_enough, parse_credits
 
 __all__ = ["CrossingDetector", "Direction"]
 

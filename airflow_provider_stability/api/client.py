@@ -14,16 +14,16 @@ import requests
 from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from airflow_provider_stability.api.errors import TRANSPORT_ERRORS, Failures, TooLargeError
+from airflow_provider_stability.api.models import Account, Balance
+from airflow_provider_stability.api.session import SCOPE_HEADERS, StabilitySession, scope_headers
+from airflow_provider_stability.connection.parameters import check_organization
 from airflow_provider_stability.exceptions import StabilityError, StabilityParameterError
-from airflow_provider_stability.failures import TRANSPORT_ERRORS, Failures, TooLargeError
-from airflow_provider_stability.models import Account, Balance
-from airflow_provider_stability.parameters import check_organization
-from airflow_provider_stability.transport import SCOPE_HEADERS, StabilitySession, scope_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.connection.settings import Settings
 
 __all__ = ["StabilityClient"]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from urllib3 import PoolManager
 
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.connection.settings import Settings
 
 __all__ = ["SCOPE_HEADERS", "StabilitySession", "scope_headers"]
 

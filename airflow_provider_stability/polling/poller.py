@@ -18,9 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from airflow_provider_stability.budget import Budget
-from airflow_provider_stability.call_threads import CallThreads, NoThreadError
-from airflow_provider_stability.connections import not_found_now, read_settings
+from airflow_provider_stability.connection.loading import not_found_now, read_settings
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
@@ -29,14 +27,16 @@ from airflow_provider_stability.exceptions import (
     as_value,
 )
 from airflow_provider_stability.metrics import record_poll
-from airflow_provider_stability.streams import SLICE, Failed, Stream, Waiter
+from airflow_provider_stability.polling.balance_poll import SLICE, Failed, Stream, Waiter
+from airflow_provider_stability.polling.rate_limiter import Budget
+from airflow_provider_stability.polling.threads import CallThreads, NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_provider_stability.budget import Reason
-    from airflow_provider_stability.client import StabilityClient
-    from airflow_provider_stability.settings import Settings
+    from airflow_provider_stability.api.client import StabilityClient
+    from airflow_provider_stability.connection.settings import Settings
+    from airflow_provider_stability.polling.rate_limiter import Reason
 
     Hear = Callable[[Reason], Awaitable[None]]
 
@@ -280,7 +280,7 @@ class _Client:
         self._client: StabilityClient | None = None
 
     def ask(self, settings: Settings, organization: str | None) -> float | StabilityError:
-        from airflow_provider_stability.client import StabilityClient
+        from airflow_provider_stability.api.client import StabilityClient
 
         if self._client is None or self._client.settings != settings:
             self.close()

@@ -13,9 +13,9 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
 from asgiref.sync import sync_to_async
 
-from airflow_provider_stability.connection_fields import CONNECTION_TYPE, EXTRA_FIELDS
+from airflow_provider_stability.connection.fields import CONNECTION_TYPE, EXTRA_FIELDS
+from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityConfigurationError
-from airflow_provider_stability.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

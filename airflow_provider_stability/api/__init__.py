@@ -1,0 +1,1 @@
+"""Stability AI over HTTP. Runs without Airflow."""

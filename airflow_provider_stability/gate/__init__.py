@@ -1,0 +1,1 @@
+"""The rules that every gate keeps, whatever mode it waits in."""

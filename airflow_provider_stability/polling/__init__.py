@@ -1,0 +1,1 @@
+"""One poll for any number of gates."""
