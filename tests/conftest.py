@@ -45,7 +45,7 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost,::1",
 }
 # From Airflow 3.1 on a DAG that is run has to be in a DAG folder; there is one, so all go there.
-for _folder in (HERE / "dags", HERE.parent / "example_dags"):
+for _folder in (HERE / "support" / "dags", HERE.parent / "example_dags"):
     shutil.copytree(_folder, _HOME / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 if importlib.metadata.version("apache-airflow").startswith("2."):
@@ -54,7 +54,7 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
         if "AssetWatcher" in _path.read_text(encoding="utf-8"):
             _path.unlink()
 
-from scenarios_report import pytest_terminal_summary  # noqa: E402, F401  # a hook
+from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
 
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
