@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from airflow_provider_stability.connection.loading import not_found_now, read_settings
+from airflow_provider_stability.connection.loading import connection_disappeared, load_settings_async
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
@@ -215,7 +215,7 @@ class Poller:
         except StabilityConfigurationError as error:
             if error.is_missing and self._was_read:
                 # Not with what it said before: it may have been deleted.
-                raise not_found_now(self._connection_id) from None
+                raise connection_disappeared(self._connection_id) from None
             if not error.transient or self._settings is None:
                 raise
             log.warning("Going on with the connection as it was: %s", error)
@@ -224,7 +224,7 @@ class Poller:
     async def _read(self) -> Settings:
         """Read the connection, all who ask meanwhile together."""
         if self._reading is None:
-            self._reading = self._loop.create_task(read_settings(self._connection_id))
+            self._reading = self._loop.create_task(load_settings_async(self._connection_id))
             self._registry.reads.add(self._reading)
             self._reading.add_done_callback(partial(self._have_read, time.monotonic()))
         reading = self._reading

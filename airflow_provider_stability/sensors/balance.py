@@ -255,7 +255,7 @@ class BalanceSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Ask once, and say in one line what is known."""
-        from airflow_provider_stability.connection.loading import not_found_now
+        from airflow_provider_stability.connection.loading import connection_disappeared
         from airflow_provider_stability.hooks.stability import StabilityHook
 
         wait = current_wait()
@@ -272,7 +272,7 @@ class BalanceSensor(BaseSensorOperator):
                 available = self._ask(hook, settings.organization)
         except StabilityConfigurationError as error:
             if error.is_missing and wait.was_read:
-                return self._wait_on(wait, not_found_now(self.stability_conn_id))
+                return self._wait_on(wait, connection_disappeared(self.stability_conn_id))
             return self._wait_on(wait, error)
         except StabilityError as error:
             return self._wait_on(wait, error)

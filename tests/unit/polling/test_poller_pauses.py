@@ -12,9 +12,9 @@ import pytest
 from support import polling_gates
 from support.polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import (
-    LONGEST_PAUSE_BELIEVED,
+    MAX_PAUSE,
     RateLimitError,
     ServerError,
     StabilityStatusError,
@@ -35,7 +35,7 @@ VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 # The service's words for a 429, after ours.
 WHY = re.compile(
     r"no request before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, as the service has said: "
-    r".*balance: 429 too_many_requests.* \(not again for 300 s\).*"
+    r".*balance: 429 too_many_requests.* \(retry after 300 s\).*"
 )
 
 
@@ -147,12 +147,12 @@ async def test_a_key_that_takes_the_place_of_a_refused_one_brings_its_pause_alon
 
     async def read(connection_id: str) -> Settings:
         """Let the connection be mended right after it was read for the first time."""
-        found = await read_settings(connection_id)
+        found = await load_settings_async(connection_id)
         if connection_id == CONNECTION:
             monkeypatch.setenv(VARIABLE, account.connection())
         return found
 
-    monkeypatch.setattr(polling, "read_settings", read)
+    monkeypatch.setattr(polling, "load_settings_async", read)
     with gates(connection="second") as paused:
         await until(lambda: paused[0].known.error)
         with gates() as waiting:
@@ -216,7 +216,7 @@ def test_a_pause_beyond_an_hour_counts_as_an_hour(
     kind: type[StabilityStatusError], status: int, retry_after: float, pause: float
 ) -> None:
     assert kind("no", status_code=status, retry_after=retry_after).pause == pause
-    assert LONGEST_PAUSE_BELIEVED == 3600.0
+    assert MAX_PAUSE == 3600.0
 
 
 @pytest.mark.parametrize("header", ["999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])

@@ -12,7 +12,7 @@ import pytest
 from support import polling_gates
 from support.polling_gates import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
 from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
@@ -56,9 +56,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def read(connection_id: str) -> Any:
         found.append(connection_id)
-        return await read_settings(connection_id)
+        return await load_settings_async(connection_id)
 
-    monkeypatch.setattr(polling, "read_settings", read)
+    monkeypatch.setattr(polling, "load_settings_async", read)
     return found
 
 

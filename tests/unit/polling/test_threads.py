@@ -27,7 +27,7 @@ from support.polling_gates import (
     until,
 )
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
@@ -322,9 +322,9 @@ async def test_a_connection_that_cannot_be_read_just_now_fails_nobody(
     async def read_at_the_third_look(connection_id: str) -> Any:
         if failures:
             raise StabilityConfigurationError(failures.pop(), transient=True)
-        return await read_settings(connection_id)
+        return await load_settings_async(connection_id)
 
-    monkeypatch.setattr(polling, "read_settings", read_at_the_third_look)
+    monkeypatch.setattr(polling, "load_settings_async", read_at_the_third_look)
     with gates(20, needed=5) as waiting:
         await until(lambda: outcomes(waiting) == [Opened(10.0)] * 20)
         assert waiting[0].known.error == "first"
