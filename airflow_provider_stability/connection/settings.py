@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS
@@ -71,8 +71,13 @@ class Settings:
 
     @property
     def credential(self) -> str:
-        """What tells this key at this service from others, and does not show it."""
-        return hashlib.sha256(f"{self.base_url} {self.api_key}".encode()).hexdigest()
+        """What tells this key from others without showing it: the rate limit is the key's."""
+        return hashlib.sha256(self.api_key.encode()).hexdigest()
+
+    @property
+    def route(self) -> Settings:
+        """These settings without what makes no difference to a request but for the organization."""
+        return replace(self, organization=None, max_retries=0)
 
     @classmethod
     def parse(
