@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection
 
-__all__ = ["not_found_now", "read_settings", "settings_of"]
+__all__ = ["connection_disappeared", "load_settings", "load_settings_async"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _LOOKING_AGAIN: Final = "Connection %r was not found; looking again in %g s"
 _CONNECTION_KEYS: Final = "conn_type, password, host and extra as texts, port as a number"
 
 
-async def read_settings(connection_id: str) -> Settings:
+async def load_settings_async(connection_id: str) -> Settings:
     """Read a connection in an event loop, and return what it means; the hook's way for the triggerer.
 
     Through common-compat, which knows how each Airflow version reads connections, and masks them in its logs,
@@ -59,7 +59,7 @@ async def read_settings(connection_id: str) -> Settings:
     raise _missing(connection_id)
 
 
-def settings_of(connection_id: str, get_connection: Callable[[str], Connection]) -> Settings:
+def load_settings(connection_id: str, get_connection: Callable[[str], Connection]) -> Settings:
     """Read a connection, and return what it means.
 
     It is read again before it is believed to be missing: Airflow says so too where a secrets backend or its
@@ -141,7 +141,7 @@ def _missing(connection_id: str) -> StabilityConfigurationError:
     return error
 
 
-def not_found_now(connection_id: str) -> StabilityConfigurationError:
+def connection_disappeared(connection_id: str) -> StabilityConfigurationError:
     """Return the error for a connection that is not found any more in the middle of a wait.
 
     To be waited out: Airflow does not tell one that was deleted from a secrets backend that is down, and an

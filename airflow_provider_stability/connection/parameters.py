@@ -10,8 +10,8 @@ from airflow_provider_stability.exceptions import StabilityParameterError
 
 __all__ = [
     "BACKSTOP",
-    "MOST_CHARACTERS",
-    "MOST_RETRIES",
+    "MAX_CHARACTERS",
+    "MAX_RETRIES",
     "TOKEN",
     "check_connection_id",
     "check_max_retries",
@@ -21,8 +21,8 @@ __all__ = [
 BACKSTOP: Final = 60.0
 """Seconds by which Airflow's own limit on a deferral is later than the gate's: for when no triggerer runs."""
 
-MOST_CHARACTERS: Final = 256
-MOST_RETRIES: Final = 10
+MAX_CHARACTERS: Final = 256
+MAX_RETRIES: Final = 10
 TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 """What can stand in a header as one word."""
 
@@ -40,7 +40,7 @@ def check_organization(organization: object, *, is_given: bool = False) -> str |
         return None
     text = organization.strip() if isinstance(organization, str) else ""
     # A template without native types renders None to this text.
-    if not TOKEN.fullmatch(text) or len(text) > MOST_CHARACTERS or text == "None":
+    if not TOKEN.fullmatch(text) or len(text) > MAX_CHARACTERS or text == "None":
         became = "is" if organization is not None else "was given, and became"
         raise StabilityParameterError(
             f"organization {became} {organization!r}; allowed is {EXTRA_FIELDS['organization'].allowed}, "
@@ -63,7 +63,7 @@ def check_max_retries(value: object) -> None:
 
     :raises StabilityParameterError: naming the value and what is allowed.
     """
-    if value is None or (type(value) is int and 0 <= value <= MOST_RETRIES):
+    if value is None or (type(value) is int and 0 <= value <= MAX_RETRIES):
         return
     raise StabilityParameterError(
         f"max_retries is {value!r}; allowed is {EXTRA_FIELDS['max_retries'].allowed}, "

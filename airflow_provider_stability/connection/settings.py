@@ -10,12 +10,12 @@ import hashlib
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS
-from airflow_provider_stability.connection.parameters import MOST_CHARACTERS, MOST_RETRIES, TOKEN
-from airflow_provider_stability.connection.redaction import Scrubber, secrets_of_proxy
+from airflow_provider_stability.connection.parameters import MAX_CHARACTERS, MAX_RETRIES, TOKEN
+from airflow_provider_stability.connection.redaction import Redactor, proxy_secrets
 from airflow_provider_stability.connection.urls import is_host, is_loopback, is_url_path, split_url
 from airflow_provider_stability.exceptions import StabilityConfigurationError
 
@@ -26,7 +26,7 @@ __all__ = ["API_VERSIONS", "Settings"]
 
 API_VERSIONS: Final = ("v1", "v1alpha")
 
-_LONGEST_TIMEOUT: Final = 3600.0
+_MAX_TIMEOUT: Final = 3600.0
 _LAST_PORT: Final = 65535
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
@@ -67,12 +67,17 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that may never be shown."""
-        return (self.api_key, *secrets_of_proxy(self.proxy or ""))
+        return (self.api_key, *proxy_secrets(self.proxy or ""))
 
     @property
     def credential(self) -> str:
-        """What tells this key at this service from others, and does not show it."""
-        return hashlib.sha256(f"{self.base_url} {self.api_key}".encode()).hexdigest()
+        """What tells this key from others without showing it: the rate limit is the key's."""
+        return hashlib.sha256(self.api_key.encode()).hexdigest()
+
+    @property
+    def route(self) -> Settings:
+        """These settings without what makes no difference to a request but for the organization."""
+        return replace(self, organization=None, max_retries=0)
 
     @classmethod
     def parse(
@@ -90,7 +95,7 @@ class Settings:
         :raises StabilityConfigurationError: naming the connection, the field and what is allowed.
         """
         key = _without_bearer(password)
-        fields = _Fields(connection_id, extra or {}, Scrubber([key]))
+        fields = _Fields(connection_id, extra or {}, Redactor([key]))
         fields.refuse_misspelled()
         if schema:
             # A connection written as a URI has its path there.
@@ -103,8 +108,8 @@ class Settings:
             client_id=fields.text("client_id", _HEADER_TEXT),
             client_version=fields.text("client_version", _HEADER_TEXT),
             api_version=_api_version(fields),
-            timeout=fields.number("timeout", most=_LONGEST_TIMEOUT, above_zero=True),
-            max_retries=int(fields.number("max_retries", most=MOST_RETRIES, whole=True)),
+            timeout=fields.number("timeout", most=_MAX_TIMEOUT, above_zero=True),
+            max_retries=int(fields.number("max_retries", most=MAX_RETRIES, whole=True)),
             verify=_verify(fields),
             proxy=_proxy(fields),
             allow_http=allow_http,
@@ -121,7 +126,7 @@ class Settings:
 class _Fields:
     """The extra of one connection, read field by field with errors that all look alike."""
 
-    def __init__(self, connection_id: str, extra: Mapping[str, Any], scrub: Scrubber) -> None:
+    def __init__(self, connection_id: str, extra: Mapping[str, Any], scrub: Redactor) -> None:
         self._connection_id = connection_id
         self._extra = extra
         self._scrub = scrub
@@ -155,7 +160,7 @@ class _Fields:
         value = self.value(name)
         if value is None:
             return None
-        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > MOST_CHARACTERS:
+        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > MAX_CHARACTERS:
             raise self.extra_error(name, value)
         return value
 

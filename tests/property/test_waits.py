@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.properties import EVERY_RUN_THE_SAME
 
 from airflow_provider_stability.api.retry_after import parse_retry_after
-from airflow_provider_stability.exceptions import LONGEST_PAUSE_BELIEVED, RateLimitError, ServerError
+from airflow_provider_stability.exceptions import MAX_PAUSE, RateLimitError, ServerError
 from airflow_provider_stability.gate.crossing import CrossingDetector
 from airflow_provider_stability.polling import rate_limiter as budget
 from airflow_provider_stability.polling.rate_limiter import BUDGET, WINDOW, Budget
@@ -42,10 +42,8 @@ def test_any_retry_after_is_a_time_to_wait_or_says_nothing(value: str | None, da
     found = parse_retry_after(value, date)
     assert found is None or (type(found) is float and math.isfinite(found) and found >= 0)
     pause = RateLimitError("x", status_code=429, retry_after=found).pause
-    assert pause == (60.0 if found is None else min(found, LONGEST_PAUSE_BELIEVED))
-    assert ServerError("x", status_code=503, retry_after=found).pause == min(
-        found or 0, LONGEST_PAUSE_BELIEVED
-    )
+    assert pause == (60.0 if found is None else min(found, MAX_PAUSE))
+    assert ServerError("x", status_code=503, retry_after=found).pause == min(found or 0, MAX_PAUSE)
 
 
 @EVERY_RUN_THE_SAME

@@ -298,7 +298,7 @@ def test_no_fault_brings_a_worker_into_a_gate_without_one(story: Story) -> None:
 def test_each_gate_says_that_the_service_was_down_and_opens_once(story: Story) -> None:
     assert len(story.gate_logs) == GATES * len(DEFERRED)
     for log in story.gate_logs:
-        assert log.count("Waiting on, balance unknown") == 1, log
+        assert log.count("Still waiting; could not read the balance") == 1, log
         assert log.count("60.5 credits, need 40: open") == 1, log  # by whoever ended the task
 
 

@@ -253,7 +253,7 @@ def test_every_gate_opens_within_its_interval(story: Story) -> None:
 def test_a_timeout_is_no_matter_for_a_retry(story: Story) -> None:
     assert story.timed_out == {"fails": "failed", "skips": "skipped"}
     for log in story.timeout_logs:
-        assert "The wait of 10 s is over. " in log, log
+        assert "Timed out after 10 s. " in log, log
         # Airflow's own limit, which comes to the rescue where the gate's does not work, has other words.
         assert "no triggerer has ended it" not in log
 

@@ -8,9 +8,9 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Failed, Opened
-from airflow_provider_stability.polling.poller import join
+from airflow_provider_stability.polling.registry import subscribe
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
 
 __all__ = [
     "CONNECTION",
@@ -80,14 +80,14 @@ def gates(
     interval: float = 0.1,
     organization: str | None = None,
     connection: str = CONNECTION,
-) -> Iterator[list[Waiter]]:
+) -> Iterator[list[Subscription]]:
     """Let gates wait for as long as the block lasts."""
-    waiters = [join(connection, organization, needed, interval) for _ in range(count)]
+    waiters = [subscribe(connection, organization, needed, interval) for _ in range(count)]
     try:
         yield waiters
     finally:
         for each in waiters:
-            each.leave()
+            each.cancel()
 
 
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -110,12 +110,12 @@ def gaps(account: Simulator, organization: str = DEFAULT) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-def outcomes(waiters: list[Waiter]) -> list[Opened | Failed | None]:
+def outcomes(waiters: list[Subscription]) -> list[Opened | Failed | None]:
     """Return what the gates came to; None for one that waits."""
     return [each.outcome for each in waiters]
 
 
-def are_failed(waiters: list[Waiter], kind: type[Exception]) -> bool:
+def are_failed(waiters: list[Subscription], kind: type[Exception]) -> bool:
     """Tell whether all gates failed with errors of a class."""
     return all(isinstance(each.outcome, Failed) and type(each.outcome.error) is kind for each in waiters)
 

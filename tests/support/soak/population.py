@@ -281,7 +281,7 @@ def objects() -> dict[str, int]:
     kinds = Counter(
         type(each).__name__ for each in gc.get_objects() if str(type(each).__module__).startswith(_PACKAGE)
     )
-    passing = ("Trigger", "Poller", "Stream", "Waiter", "Client", "Session", "Threads")
+    passing = ("Trigger", "Poller", "Stream", "Subscription", "Client", "Session", "Threads")
     return {name: number for name, number in kinds.items() if name.endswith(passing)}
 
 

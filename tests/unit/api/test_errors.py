@@ -104,7 +104,7 @@ def test_a_retry_after_is_kept(
     assert isinstance(error, StabilityStatusError)
     assert error.retry_after == retry_after
     assert error.pause == (retry_after if retry_after is not None else 60.0 if status == 429 else 0.0)
-    assert ("(not again for " in str(error)) is (retry_after is not None)
+    assert ("(retry after " in str(error)) is (retry_after is not None)
 
 
 def test_a_retry_after_that_is_a_date_counts_from_the_answers_own() -> None:

@@ -142,7 +142,7 @@ def test_what_run_returns_may_be_larger_than_an_account_but_not_without_end(
     with client(simulator.base_url) as asking:
         simulator.fail(body=bytes(5 * MEBIBYTE), times=2)
         assert len(asking.run("/v1/engines/list").content) == 5 * MEBIBYTE
-        monkeypatch.setattr(client_module, "_MOST_RUN_BYTES", 4 * MEBIBYTE)
+        monkeypatch.setattr(client_module, "_MAX_RUN_BYTES", 4 * MEBIBYTE)
         with pytest.raises(StabilityResponseError, match="larger than"):
             asking.run("/v1/engines/list")
 
@@ -243,7 +243,7 @@ def test_each_repetition_is_logged_in_a_line_with_its_reason(
         asking.get_balance()
     first, second = (each.getMessage() for each in caplog.records if each.name == client_module.__name__)
     begin = "GET /v1/user/balance: "
-    reason = "429 Too Many Requests: slow down, *** (not again for 7 s)"
+    reason = "429 Too Many Requests: slow down, *** (retry after 7 s)"
     assert re.fullmatch(re.escape(begin + reason) + r"; try 2 of 3 follows in 7\.\d s", first)
     assert re.fullmatch(begin + r"503 service_unavailable: .*; try 3 of 3 follows in \d\.\d s", second)
 

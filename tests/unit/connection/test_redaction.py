@@ -15,7 +15,7 @@ import pytest
 from support.raw_server import always, http, raw_server
 
 from airflow_provider_stability.api.client import StabilityClient
-from airflow_provider_stability.connection.redaction import Scrubber
+from airflow_provider_stability.connection.redaction import Redactor
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityError
 
@@ -61,17 +61,17 @@ def decoded(text: str) -> Iterator[str]:
     ],
 )
 def test_the_key_is_masked_whole_encoded_or_in_part(text: str, shown: str) -> None:
-    assert Scrubber([KEY])(text) == shown
+    assert Redactor([KEY])(text) == shown
 
 
 @pytest.mark.parametrize("text", ["", "nothing to hide", "sk-cana", KEY[:7], "***", "\0\n\u20ac"])
 def test_text_without_the_key_stays_as_it_is(text: str) -> None:
-    assert Scrubber([KEY])(text) == text
+    assert Redactor([KEY])(text) == text
 
 
 @pytest.mark.parametrize("length", range(8, len(KEY) + 1))
 def test_a_fragment_of_any_length_from_8_on_is_masked_wherever_it_begins(length: int) -> None:
-    scrub = Scrubber([KEY])
+    scrub = Redactor([KEY])
     for start in range(len(KEY) - length + 1):
         assert scrub(f"<{KEY[start : start + length]}>") == "<***>"
 
@@ -83,44 +83,44 @@ def test_the_key_does_not_show_in_base64_of_a_text_around_it(
 ) -> None:
     for before, after in product(["", "u", "u:", "u:p", "Bearer "], ["", "x", "\r\n", "&c="]):
         encoded = encode(f"{before}{key}{after}".encode()).decode()
-        shown = Scrubber([key])(encoded)
+        shown = Redactor([key])(encoded)
         assert "***" in shown
         assert not [text for text in decoded(shown) if leaks(text, key)]
 
 
 def test_of_two_secrets_the_one_that_holds_the_other_is_masked_whole() -> None:
-    scrub = Scrubber(["hunter2-pass", "http://ada:hunter2-pass@proxy:3128"])
+    scrub = Redactor(["hunter2-pass", "http://ada:hunter2-pass@proxy:3128"])
     assert scrub("by http://ada:hunter2-pass@proxy:3128, hunter2-pass") == "by ***, ***"
 
 
 def test_secrets_side_by_side_are_both_masked() -> None:
-    assert Scrubber(["first-secret", "second-secret"])("first-secretsecond-secret") == "******"
+    assert Redactor(["first-secret", "second-secret"])("first-secretsecond-secret") == "******"
 
 
 def test_a_short_secret_is_masked_whole_only() -> None:
-    scrub = Scrubber(["pw1"])
+    scrub = Redactor(["pw1"])
     assert scrub("user:pw1@proxy") == "user:***@proxy"
     assert scrub("pw is short") == "pw is short"
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["", ""]])
 def test_an_empty_secret_masks_nothing(secrets: list[str]) -> None:
-    assert Scrubber(secrets)("all of it") == "all of it"
+    assert Redactor(secrets)("all of it") == "all of it"
 
 
 def test_a_secret_beyond_ascii_is_masked_too() -> None:
     secret = "pa\u00dfwort-\u20ac-1234"
-    scrub = Scrubber([secret])
+    scrub = Redactor([secret])
     assert scrub(f"a {secret} b {quote(secret, safe='')} c") == "a *** b *** c"
 
 
 def test_many_fragments_in_a_long_text_are_all_masked() -> None:
     text = f"{KEY[:9]}, {KEY[5:20]}; " * 500
-    assert leaks(Scrubber([KEY])(text), KEY) == []
+    assert leaks(Redactor([KEY])(text), KEY) == []
 
 
 def test_the_scrubber_does_not_show_what_it_hides() -> None:
-    assert leaks(repr(Scrubber([KEY])), KEY) == []
+    assert leaks(repr(Redactor([KEY])), KEY) == []
 
 
 @contextlib.contextmanager

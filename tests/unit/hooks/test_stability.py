@@ -240,7 +240,7 @@ def test_a_valid_key_with_no_credits_is_connected_and_says_so(account: Simulator
         ({"status": 429}, "429 too_many_requests"),
         ({"status": 500}, "500"),
         ({"reset": True}, "Connection reset"),
-        ({"body": b"<html>"}, "not what the API's specification says"),
+        ({"body": b"<html>"}, "does not match the API's specification"),
     ],
     ids=str,
 )

@@ -9,9 +9,9 @@ import pytest
 from support import polling_gates
 from support.polling_gates import CONNECTION, beats, gates, in_a_loop, outcomes, pollers, until
 
+from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling import balance_poll as streams
-from airflow_provider_stability.polling.balance_poll import Opened
-from airflow_provider_stability.polling.poller import join
+from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,17 +37,17 @@ def stream() -> Any:
 
 @in_a_loop
 async def test_a_watcher_is_woken_by_every_poll_and_settled_by_no_balance(account: Simulator) -> None:
-    watcher = join(CONNECTION, None, 5.0, 0.05, is_watcher=True)
+    watcher = subscribe(CONNECTION, None, 5.0, 0.05, is_watcher=True)
     with gates(interval=0.05):
         for polls in range(1, 4):
             await watcher.wait()
             assert account.count() >= polls
-            assert watcher.known.credits == 10
-        late = join(CONNECTION, None, 5.0, 0.05, is_watcher=True)  # it comes to a sample that is known
+            assert watcher.latest.credits == 10
+        late = subscribe(CONNECTION, None, 5.0, 0.05, is_watcher=True)  # it comes to a sample that is known
         await late.wait()
         assert (watcher.outcome, late.outcome) == (None, None)
-        late.leave()
-    watcher.leave()
+        late.cancel()
+    watcher.cancel()
 
 
 @in_a_loop
@@ -55,16 +55,24 @@ async def test_a_gate_that_knows_no_balance_hears_of_the_first_and_then_of_chang
     account: Simulator,
 ) -> None:
     with gates(interval=0.05) as (gate,):
-        assert (gate.is_known, gate.known.credits, gate.may_still_hear) == (False, None, True)
+        assert (gate.latest.is_balance_known, gate.latest.credits, gate.is_first_answer_due) == (
+            False,
+            None,
+            True,
+        )
         await gate.wait()
-        assert (gate.is_known, gate.known.credits, gate.may_still_hear) == (True, 10, False)
+        assert (gate.latest.is_balance_known, gate.latest.credits, gate.is_first_answer_due) == (
+            True,
+            10,
+            False,
+        )
         woken = asyncio.create_task(gate.wait())
         before = account.count()
         await until(lambda: account.count() >= before + 5)
         assert not woken.done()
         account.fail(status=503, times=None)
         await woken
-        assert (gate.is_known, gate.known.credits) == (False, 10)
+        assert (gate.latest.is_balance_known, gate.latest.credits) == (False, 10)
 
 
 @in_a_loop
@@ -85,7 +93,7 @@ async def test_those_who_come_and_go_leave_nothing_behind_with_those_who_stay(
 ) -> None:
     monkeypatch.setattr(streams, "SLICE", 10)
     with gates(3, needed=30, interval=60) as stay, gates(needed=20, interval=60) as less:
-        await until(lambda: stay[0].is_known)
+        await until(lambda: stay[0].latest.is_balance_known)
         for number in range(300):
             with gates(needed=1000 - number, interval=60):
                 pass
@@ -105,8 +113,8 @@ async def test_as_long_as_one_wants_to_know_often_it_is_asked_often(
 ) -> None:
     with gates(interval=60):
         with gates(3, interval=0.05) as often:
-            often[0].leave()
-            often[1].leave()
+            often[0].cancel()
+            often[1].cancel()
             before = account.count()
             await until(lambda: account.count() >= before + 5)
         under_way = account.count() + 1
@@ -119,9 +127,9 @@ async def test_a_gate_that_leaves_twice_makes_no_polls_for_the_others(
     account: Simulator, clock: Simulator
 ) -> None:
     with gates(2, interval=60) as waiting:
-        await until(lambda: waiting[1].is_known)
-        waiting[0].leave()
-        waiting[0].leave()
+        await until(lambda: waiting[1].latest.is_balance_known)
+        waiting[0].cancel()
+        waiting[0].cancel()
         with gates(interval=60):
             await beats(clock)
         assert account.count() == 1
@@ -138,6 +146,6 @@ async def test_nobody_is_asked_for_more_often_than_twenty_times_a_second(account
 @in_a_loop
 async def test_a_poll_can_be_told_from_other_tasks_by_its_name(account: Simulator) -> None:
     with gates() as waiting, gates(organization="org-b"):
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         names = [each.get_name() for each in asyncio.all_tasks()]
         assert names.count("stability-poll") == 2

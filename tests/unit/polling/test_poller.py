@@ -26,15 +26,15 @@ from support.polling_gates import (
 )
 
 from airflow_provider_stability.exceptions import NotFoundError, PermissionDeniedError
+from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.polling import rate_limiter as budget
-from airflow_provider_stability.polling.balance_poll import Opened
-from airflow_provider_stability.polling.poller import join
+from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
 
 ORGANIZATIONS = (None, "org-b", "org-c")
@@ -72,14 +72,14 @@ async def test_gates_on_three_organizations_make_three_requests_an_interval(acco
 
 @in_a_loop
 async def test_only_the_gates_with_enough_are_opened_and_the_others_wait_on(account: Simulator) -> None:
-    waiting = [join(CONNECTION, None, needed, 0.15) for needed in (50.0, 20.0, 40.0, 20.0, 30.0)]
+    waiting = [subscribe(CONNECTION, None, needed, 0.15) for needed in (50.0, 20.0, 40.0, 20.0, 30.0)]
     woken: list[float] = []
 
-    async def wait(waiter: Waiter) -> None:
+    async def wait(waiter: Subscription) -> None:
         while waiter.outcome is None:
             await waiter.wait()
             woken.append(waiter.needed)
-        waiter.leave()
+        waiter.cancel()
 
     tasks = [asyncio.create_task(wait(each)) for each in waiting]
     await until(lambda: len(woken) == 5)  # each hears of the first balance
@@ -96,13 +96,13 @@ async def test_only_the_gates_with_enough_are_opened_and_the_others_wait_on(acco
     for task in tasks:
         task.cancel()
     for each in waiting:
-        each.leave()
+        each.cancel()
 
 
 @in_a_loop
 async def test_a_joiner_with_enough_opens_on_a_fresh_sample_without_a_request(account: Simulator) -> None:
     with gates(interval=60):
-        await until(lambda: pollers()[CONNECTION].stream(None).is_known)
+        await until(lambda: pollers()[CONNECTION].stream(None).latest.is_balance_known)
         with gates(50, needed=10, interval=60) as joiners:
             assert outcomes(joiners) == [Opened(10.0)] * 50
     assert account.count() == 1
@@ -114,10 +114,10 @@ async def test_a_joiner_is_answered_anew_where_the_sample_is_old(
 ) -> None:
     monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         account.set_credits(5)  # somebody has spent what the sample shows
         with gates(50, needed=10, interval=60) as joiners:
-            await until(lambda: joiners[0].known.credits == 5)
+            await until(lambda: joiners[0].latest.credits == 5)
             assert not any(outcomes(joiners))
         account.set_credits(20)
         with gates(50, needed=5, interval=60) as joiners:
@@ -132,7 +132,7 @@ async def test_a_joiner_whom_a_request_under_way_answers_makes_none_of_its_own(
 ) -> None:
     monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         account.fail(delay=0.3)
         with gates(needed=5, interval=60) as first:
             await until(lambda: account.count() == 2)
@@ -148,9 +148,9 @@ async def test_a_joiner_for_whom_the_sample_is_not_enough_makes_no_request(
 ) -> None:
     monkeypatch.setattr("airflow_provider_stability.polling.balance_poll.FRESH", -1.0)
     with gates(interval=60) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         with gates(200, interval=60) as joiners:
-            assert joiners[0].known.credits == 10
+            assert joiners[0].latest.credits == 10
             await beats(clock)
             assert not any(outcomes(joiners))
     assert account.count() == 1
@@ -161,7 +161,7 @@ async def test_a_joiner_with_a_shorter_interval_speeds_up_the_poll_until_it_leav
     account: Simulator, clock: Simulator
 ) -> None:
     with gates(20, interval=60) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         await beats(clock)
         assert account.count() == 1
         with gates(interval=0.05):
@@ -254,7 +254,7 @@ async def test_a_budget_is_kept_for_no_longer_than_it_matters(
 @in_a_loop
 async def test_the_last_one_to_leave_takes_everything_along(account: Simulator, clock: Simulator) -> None:
     with gates(10) as waiting, gates(10, organization="org-b"):
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         assert set(pollers()) == {CONNECTION}
     assert pollers() == {}
     under_way = account.count() + 2
@@ -268,8 +268,8 @@ async def test_the_last_one_to_leave_takes_everything_along(account: Simulator, 
 @in_a_loop
 async def test_a_gate_that_leaves_twice_takes_nobody_else_along(account: Simulator) -> None:
     with gates(2) as waiting:
-        waiting[0].leave()
-        waiting[0].leave()
+        waiting[0].cancel()
+        waiting[0].cancel()
         account.top_up(30)
         await until(lambda: waiting[1].outcome)
         assert waiting[0].outcome is None
@@ -279,7 +279,7 @@ async def test_a_gate_that_leaves_twice_takes_nobody_else_along(account: Simulat
 async def test_a_newcomer_after_the_last_one_has_a_poller_of_its_own(account: Simulator) -> None:
     with gates() as waiting:
         first = pollers()[CONNECTION]
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
     with gates(needed=5) as newcomer:
         assert pollers()[CONNECTION] is not first
         await until(lambda: newcomer[0].outcome)
@@ -291,7 +291,7 @@ async def test_an_organization_that_is_left_leaves_the_others_alone(
 ) -> None:
     with gates() as waiting:
         with gates(organization="org-b") as others:
-            await until(lambda: waiting[0].is_known and others[0].is_known)
+            await until(lambda: waiting[0].latest.is_balance_known and others[0].latest.is_balance_known)
         under_way = account.count(organization="org-b") + 1
         await beats(clock)
         assert account.count(organization="org-b") <= under_way

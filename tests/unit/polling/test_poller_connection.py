@@ -24,13 +24,13 @@ from support.polling_gates import (
 
 from airflow_provider_stability.connection import loading as connections
 from airflow_provider_stability.exceptions import StabilityConfigurationError
+from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import RecordedRequest, Simulator
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
@@ -70,8 +70,8 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Future[None]]:
     return waits
 
 
-def says_not_found(waiters: list[Waiter]) -> bool:
-    return all(each.known.error == NOT_FOUND_NOW for each in waiters)
+def says_not_found(waiters: list[Subscription]) -> bool:
+    return all(each.latest.error == NOT_FOUND_NOW for each in waiters)
 
 
 def key_of(request: RecordedRequest) -> str:
@@ -84,7 +84,7 @@ async def test_a_connection_that_is_gone_for_now_is_waited_out_without_a_request
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.0)
     with gates(20) as waiting, gates(20, organization="org-b") as also:
-        await until(lambda: waiting[0].is_known and also[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known and also[0].latest.is_balance_known)
         there = os.environ.pop(VARIABLE)
         await until(lambda: says_not_found(waiting + also))
         before = account.count()
@@ -93,7 +93,7 @@ async def test_a_connection_that_is_gone_for_now_is_waited_out_without_a_request
             assert says_not_found(late)
         assert not any(outcomes(waiting + also))
         assert account.count() == before
-        assert waiting[0].known.credits == 10.0  # the last that was read is still told
+        assert waiting[0].latest.credits == 10.0  # the last that was read is still told
         account.top_up(30)
         account.top_up(30, "org-b")
         monkeypatch.setenv(VARIABLE, there)
@@ -106,7 +106,7 @@ async def test_a_key_that_is_refused_while_its_connection_is_gone_ends_no_gate(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gates(5) as waiting:  # the connection is not due to be read for a minute
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         del os.environ[VARIABLE]
         account.rotate_key("sk-next")
         await until(lambda: says_not_found(waiting))
@@ -121,7 +121,7 @@ async def test_a_connection_that_never_was_there_fails_its_gates_while_another_i
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.0)
     with gates(3) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         del os.environ[VARIABLE]
         await until(lambda: says_not_found(waiting))
         with gates(3, connection="nowhere") as lost:
@@ -134,10 +134,10 @@ async def test_a_connection_that_never_was_there_fails_its_gates_while_another_i
         assert not any(outcomes(waiting))
 
 
-async def paused(account: Simulator, clock: Simulator, waiter: Waiter) -> int:
+async def paused(account: Simulator, clock: Simulator, waiter: Subscription) -> int:
     """Let the service ask for a pause, and return how many requests came until it did."""
     account.fail(status=429, retry_after=3)
-    await until(lambda: waiter.known.error_kind == "RateLimitError")
+    await until(lambda: waiter.latest.error_kind == "RateLimitError")
     await beats(clock)  # so that the next poll waits for its end already
     return account.count()
 
@@ -148,7 +148,7 @@ async def test_after_a_pause_the_organization_is_asked_for_that_the_connection_n
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         before = await paused(account, clock, waiting[0])
         account.set_credits(1000)  # the organization that the connection does not mean any more
         monkeypatch.setenv(VARIABLE, account.connection(organization="org-b"))
@@ -163,7 +163,7 @@ async def test_after_a_pause_a_key_that_was_replaced_meanwhile_is_not_used_again
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         before = await paused(account, clock, waiting[0])
         account.rotate_key("sk-next")
         monkeypatch.setenv(VARIABLE, account.connection())
@@ -179,7 +179,7 @@ async def test_a_connection_that_is_taken_away_in_a_pause_is_not_asked_with_afte
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.2)
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         before = await paused(account, clock, waiting[0])
         del os.environ[VARIABLE]
         await beats(clock, 32)  # longer than the pause
@@ -197,12 +197,12 @@ async def test_a_read_that_never_returns_is_told_and_made_again(
     hanging.append(loop.create_future())
     hanging.append(loop.create_future())
     with gates(20, needed=5) as waiting:
-        await until(lambda: waiting[0].known.error)
-        assert waiting[0].known.error == (
+        await until(lambda: waiting[0].latest.error)
+        assert waiting[0].latest.error == (
             "connection 'stability_default' could not be read within 0.3 s: "
             "Airflow or its secrets backend does not answer"
         )
-        assert waiting[0].known.error_kind == "StabilityConfigurationError"
+        assert waiting[0].latest.error_kind == "StabilityConfigurationError"
         await until(lambda: all(outcomes(waiting)))
         assert outcomes(waiting) == [Opened(10.0)] * 20
     assert hanging == []
@@ -217,7 +217,7 @@ async def test_a_read_that_never_returns_does_not_stop_a_poll_whose_connection_i
     account: Simulator, hanging: list[asyncio.Future[None]]
 ) -> None:
     with gates(5) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         hanging.append(asyncio.get_running_loop().create_future())
         await until(lambda: not hanging)
         account.top_up(30)
@@ -234,7 +234,7 @@ async def test_the_triggerer_s_log_says_that_a_connection_cannot_be_read_and_is_
         lines_of(polling, monkeypatch, level_and_text) as lines,
         gates() as waiting,
     ):
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         hanging.append(asyncio.get_running_loop().create_future())
         await until(lambda: lines)
         level, line = lines[0]
@@ -249,7 +249,7 @@ async def test_a_read_that_returns_late_does_not_bring_back_what_was_replaced_si
     account: Simulator, hanging: list[asyncio.Future[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         late = asyncio.get_running_loop().create_future()
         hanging.append(late)  # a read that has seen the key that follows is replaced
         await until(lambda: not hanging)

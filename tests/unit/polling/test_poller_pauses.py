@@ -12,15 +12,15 @@ import pytest
 from support import polling_gates
 from support.polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import (
-    LONGEST_PAUSE_BELIEVED,
+    MAX_PAUSE,
     RateLimitError,
     ServerError,
     StabilityStatusError,
 )
+from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Opened
 from airflow_provider_stability.polling.rate_limiter import BUDGET
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from airflow_provider_stability.connection.settings import Settings
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 # The service's words for a 429, after ours.
 WHY = re.compile(
     r"no request before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, as the service has said: "
-    r".*balance: 429 too_many_requests.* \(not again for 300 s\).*"
+    r".*balance: 429 too_many_requests.* \(retry after 300 s\).*"
 )
 
 
@@ -51,19 +51,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
         yield simulator
 
 
-def has_heard_why(waiter: Waiter) -> bool:
-    return waiter.told_state == "StabilityConnectionError" and bool(WHY.fullmatch(waiter.known.error or ""))
+def has_heard_why(waiter: Subscription) -> bool:
+    return waiter.told_state == "StabilityConnectionError" and bool(WHY.fullmatch(waiter.latest.error or ""))
 
 
 @asynccontextmanager
-async def hearing(waiter: Waiter) -> AsyncIterator[list[str | None]]:
+async def hearing(waiter: Subscription) -> AsyncIterator[list[str | None]]:
     """List what a gate hears, as its trigger would."""
     heard: list[str | None] = []
 
     async def listen() -> None:
         while not waiter.is_over:
             await waiter.wait()
-            heard.append(waiter.known.error_kind)
+            heard.append(waiter.latest.error_kind)
 
     listening = asyncio.create_task(listen())
     try:
@@ -82,11 +82,11 @@ async def test_a_key_that_is_replaced_in_a_pause_is_asked_with_for_all_organizat
     with ExitStack() as stack:
         # Many more than there are threads, and the pause longer than this test may take.
         waiting = [stack.enter_context(gates(organization=name))[0] for name in OTHERS]
-        await until(lambda: all(each.known.error for each in waiting))
+        await until(lambda: all(each.latest.error for each in waiting))
         account.rotate_key("sk-next")
         account.heal()
         monkeypatch.setenv(VARIABLE, account.connection())
-        await until(lambda: all(each.is_known for each in waiting))
+        await until(lambda: all(each.latest.is_balance_known for each in waiting))
         account.top_up(30, "org-7")
         await until(lambda: waiting[7].outcome)
         assert waiting[7].outcome == Opened(40.0)
@@ -99,7 +99,7 @@ async def test_who_comes_in_a_pause_hears_at_once_why_nothing_is_asked(
     monkeypatch.setenv("AIRFLOW_CONN_SECOND", account.connection())
     account.fail(status=429, retry_after=300)
     with gates() as waiting:
-        await until(lambda: waiting[0].known.error)
+        await until(lambda: waiting[0].latest.error)
         with gates(20, organization="org-b") as joined, gates(connection="second") as same_key:
             await until(lambda: all(map(has_heard_why, joined + same_key)))
             with gates(organization="org-b") as late:
@@ -113,12 +113,12 @@ async def test_gates_that_wait_already_hear_of_a_pause_once_and_not_at_each_look
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.05)  # looks that often whether the key is another
     with gates(organization="org-b", interval=60) as told, gates(organization="org-c") as other:
-        await until(lambda: told[0].is_known and other[0].is_known)
+        await until(lambda: told[0].latest.is_balance_known and other[0].latest.is_balance_known)
         async with hearing(told[0]) as told_heard, hearing(other[0]) as other_heard:
             await until(lambda: told_heard and other_heard)  # of the balance
             account.fail(status=429, retry_after=300)
             with gates(interval=0.05) as third:
-                await until(lambda: has_heard_why(other[0]) and third[0].known.error)
+                await until(lambda: has_heard_why(other[0]) and third[0].latest.error)
                 await beats(clock, 12)
             assert other_heard == [None, "StabilityConnectionError"]
             assert told_heard == [None]  # its poll was not due
@@ -147,16 +147,16 @@ async def test_a_key_that_takes_the_place_of_a_refused_one_brings_its_pause_alon
 
     async def read(connection_id: str) -> Settings:
         """Let the connection be mended right after it was read for the first time."""
-        found = await read_settings(connection_id)
+        found = await load_settings_async(connection_id)
         if connection_id == CONNECTION:
             monkeypatch.setenv(VARIABLE, account.connection())
         return found
 
-    monkeypatch.setattr(polling, "read_settings", read)
+    monkeypatch.setattr(polling, "load_settings_async", read)
     with gates(connection="second") as paused:
-        await until(lambda: paused[0].known.error)
+        await until(lambda: paused[0].latest.error)
         with gates() as waiting:
-            await until(lambda: waiting[0].known.error)
+            await until(lambda: waiting[0].latest.error)
             assert has_heard_why(waiting[0])
             assert [each.status for each in account.requests] == [429, 401]
 
@@ -166,7 +166,7 @@ async def test_who_waits_because_much_was_asked_hears_nothing_of_a_pause_that_is
     account: Simulator, clock: Simulator
 ) -> None:
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         key = pollers()[CONNECTION]._budget
         key.pause(0.01, "leave me alone")
         await until(lambda: not key.is_paused)
@@ -174,7 +174,7 @@ async def test_who_waits_because_much_was_asked_hears_nothing_of_a_pause_that_is
             key.count()
         with gates(organization="org-b") as joined:
             await beats(clock)
-            assert joined[0].known.error is None
+            assert joined[0].latest.error is None
             assert account.count(organization="org-b") == 0
 
 
@@ -182,7 +182,7 @@ async def test_who_waits_because_much_was_asked_hears_nothing_of_a_pause_that_is
 async def test_a_wait_that_ends_in_a_pause_says_that_in_its_event(account: Simulator) -> None:
     account.fail(status=429, retry_after=300)
     with gates() as waiting:
-        await until(lambda: waiting[0].known.error)
+        await until(lambda: waiting[0].latest.error)
         trigger = BalanceTrigger(min_credits=40, organization="org-b", end_time=time.time() + 1)
         (event,) = [each async for each in trigger.run()]
         assert event.payload["status"] == "timeout"
@@ -197,9 +197,9 @@ async def test_a_wait_that_ends_in_a_pause_says_that_in_its_event(account: Simul
 async def test_those_who_heard_of_a_pause_are_polled_for_after_it(account: Simulator) -> None:
     account.fail(status=429, retry_after=2)
     with gates() as waiting:
-        await until(lambda: waiting[0].known.error)
+        await until(lambda: waiting[0].latest.error)
         with gates(20, organization="org-b") as joined:
-            await until(lambda: joined[0].known.error)
+            await until(lambda: joined[0].latest.error)
             account.top_up(30, "org-b")
             await until(lambda: all(outcomes(joined)))
             assert outcomes(joined) == [Opened(40.0)] * 20
@@ -216,7 +216,7 @@ def test_a_pause_beyond_an_hour_counts_as_an_hour(
     kind: type[StabilityStatusError], status: int, retry_after: float, pause: float
 ) -> None:
     assert kind("no", status_code=status, retry_after=retry_after).pause == pause
-    assert LONGEST_PAUSE_BELIEVED == 3600.0
+    assert MAX_PAUSE == 3600.0
 
 
 @pytest.mark.parametrize("header", ["999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
@@ -237,7 +237,7 @@ async def test_a_poll_sits_out_an_hour_of_a_pause_at_most(
     account.fail(status=status, retry_after=header)
     with gates(interval=0.1) as waiting:
         monkeypatch.setattr(asyncio, "sleep", note)
-        await until(lambda: waiting[0].known.error and slept)
+        await until(lambda: waiting[0].latest.error and slept)
         assert 3500 < slept[0] <= 3600
         assert pollers()[CONNECTION].is_paused
     assert account.count() == 1

@@ -12,11 +12,11 @@ import pytest
 from support import polling_gates
 from support.polling_gates import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
+from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Opened
 from airflow_provider_stability.polling.rate_limiter import Budget
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def read(connection_id: str) -> Any:
         found.append(connection_id)
-        return await read_settings(connection_id)
+        return await load_settings_async(connection_id)
 
-    monkeypatch.setattr(polling, "read_settings", read)
+    monkeypatch.setattr(polling, "load_settings_async", read)
     return found
 
 
@@ -132,7 +132,7 @@ async def test_a_sample_of_five_seconds_or_the_gates_interval_opens_it_and_no_ol
     account: Simulator, clock: Clock, age: float, interval: float, asked: int
 ) -> None:
     with gates(interval=60) as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         before = account.count()
         clock.now += age
         with gates(needed=10, interval=interval) as joiner:
@@ -245,7 +245,7 @@ async def test_a_budget_is_kept_for_as_long_as_it_matters_and_found_by_those_who
 
     async def leave() -> weakref.ref[Budget]:
         with gates() as waiting:
-            await until(lambda: waiting[0].is_known)
+            await until(lambda: waiting[0].latest.is_balance_known)
             return weakref.ref(registry().pollers[CONNECTION]._budget)
 
     async def come_again(kept: Budget) -> None:

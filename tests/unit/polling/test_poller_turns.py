@@ -17,14 +17,14 @@ from airflow_provider_stability.exceptions import (
     StabilityConfigurationError,
     StabilityError,
 )
+from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Failed, Opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
 
 
@@ -58,7 +58,7 @@ async def counted(count: Callable[[], int]) -> AsyncIterator[list[int]]:
     assert max(turns[1:-1], default=0) <= 3
 
 
-def over(waiters: list[Waiter]) -> int:
+def over(waiters: list[Subscription]) -> int:
     return sum(each.is_over for each in waiters)
 
 
@@ -116,15 +116,15 @@ async def test_gates_without_news_leave_the_loop_a_turn_after_every_tenth(
 ) -> None:
     monkeypatch.setattr(streams, "SLICE", 10)
     looked: list[float] = []
-    is_owed = streams.Waiter.is_owed_news
+    is_owed = streams.Subscription.is_owed_news
     with gates(35, interval=60) as waiting:
         await until(lambda: all(each.told_state == "known" for each in waiting))
 
-        def look(waiter: Waiter, now: float) -> bool:
+        def look(waiter: Subscription, now: float) -> bool:
             looked.append(now)
             return is_owed(waiter, now)
 
-        monkeypatch.setattr(streams.Waiter, "is_owed_news", look)
+        monkeypatch.setattr(streams.Subscription, "is_owed_news", look)
         async with counted(lambda: len(looked)) as seen:
             with gates(interval=0.05):  # after each poll it is looked who is to be told
                 await until(lambda: len(looked) >= 35)
@@ -153,7 +153,7 @@ async def test_a_key_that_is_rotated_is_taken_up_for_the_same_organization(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gates(organization="org-b") as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         account.rotate_key("sk-next")
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection())
         account.top_up(30, "org-b")
@@ -180,10 +180,10 @@ async def test_a_poll_that_breaks_by_a_defect_of_ours_fails_its_gates_and_no_oth
     said: list[str] = []
     mocker.patch.object(streams.log, "exception", lambda line, *args: said.append(line % args))
     with gates(interval=0.05) as others:
-        await until(lambda: others[0].is_known)
+        await until(lambda: others[0].latest.is_balance_known)
         opened = mocker.patch.object(streams.Stream, "_open", side_effect=ZeroDivisionError)
         account.fail(status=503, times=None, organization=DEFAULT)  # so that nothing is to be opened there
-        await until(lambda: others[0].known.error)
+        await until(lambda: others[0].latest.error)
         with gates(3, organization="org-b") as waiting:
             await until(lambda: are_failed(waiting, StabilityError))
         mocker.stop(opened)
@@ -223,6 +223,6 @@ async def test_the_last_one_to_leave_has_the_service_hung_up(
 
     monkeypatch.setattr(StabilityClient, "close", note)
     with gates() as waiting:
-        await until(lambda: waiting[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known)
         assert closed == []
     await until(lambda: len(closed) == 1)

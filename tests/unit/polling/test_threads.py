@@ -27,14 +27,14 @@ from support.polling_gates import (
     until,
 )
 
-from airflow_provider_stability.connection.loading import read_settings
+from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
     StabilityError,
 )
+from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.polling.balance_poll import Failed, Opened
 from airflow_provider_stability.polling.threads import CallThreads
 from airflow_provider_stability.simulator import Simulator
 
@@ -188,7 +188,7 @@ async def test_a_passing_error_keeps_all_waiting_with_one_request_an_interval(
 async def test_a_service_that_is_down_is_waited_for(account: Simulator) -> None:
     account.__exit__(None, None, None)
     with gates(50) as waiting:
-        await until(lambda: waiting[0].known.error_kind == "StabilityConnectionError")
+        await until(lambda: waiting[0].latest.error_kind == "StabilityConnectionError")
         with Simulator(credits=77, port=account.port):
             await until(lambda: all(outcomes(waiting)))
         assert outcomes(waiting) == [Opened(77.0)] * 50
@@ -197,13 +197,13 @@ async def test_a_service_that_is_down_is_waited_for(account: Simulator) -> None:
 @in_a_loop
 async def test_a_429_silences_every_organization_of_the_key_and_those_who_join(account: Simulator) -> None:
     with gates(20) as waiting, gates(20, organization="org-c"):
-        await until(lambda: account.count(organization="org-c") >= 2 and waiting[0].is_known)
+        await until(lambda: account.count(organization="org-c") >= 2 and waiting[0].latest.is_balance_known)
         account.fail(status=429, retry_after=2, organization="org-b")
         with gates(20, organization="org-b") as limited:
-            await until(lambda: limited[0].known.error_kind == "RateLimitError")
+            await until(lambda: limited[0].latest.error_kind == "RateLimitError")
             with gates(20, interval=0.02) as joined, gates(20, organization="org-0") as new:
                 (answer,) = [each for each in account.requests if each.status == 429]
-                await until(lambda: new[0].is_known and limited[0].is_known)
+                await until(lambda: new[0].latest.is_balance_known and limited[0].latest.is_balance_known)
                 account.top_up(30)
                 await until(lambda: all(outcomes(waiting + joined)))
     pause = [each for each in account.requests if answer.at + 0.4 < each.at < answer.at + 1.9]
@@ -215,7 +215,7 @@ async def test_a_429_also_stops_the_calls_that_have_not_begun(account: Simulator
     account.fail(status=429, retry_after=60, delay=0.5, times=None)
     with ExitStack() as stack:
         waiting = [stack.enter_context(gates(organization=name))[0] for name in OTHERS]
-        await until(lambda: any(each.known.error for each in waiting))
+        await until(lambda: any(each.latest.error for each in waiting))
         await beats(clock, 12)
         assert account.count() <= 8  # as many as there are threads
 
@@ -224,7 +224,7 @@ async def test_a_429_also_stops_the_calls_that_have_not_begun(account: Simulator
 async def test_a_pause_outlasts_those_who_were_told_of_it(account: Simulator, clock: Simulator) -> None:
     account.fail(status=429, retry_after=60)
     with gates() as waiting:
-        await until(lambda: waiting[0].known.error)
+        await until(lambda: waiting[0].latest.error)
     with gates(5), gates(5, organization="org-b"):
         await beats(clock)
         assert account.count() == 1
@@ -245,7 +245,7 @@ async def test_a_request_that_hangs_is_the_only_one_and_holds_up_no_other_organi
 @in_a_loop
 async def test_a_refused_key_fails_all_who_wait_with_one_request(account: Simulator) -> None:
     with gates(50, interval=60) as waiting, gates(50, interval=60, organization="org-b") as also:
-        await until(lambda: waiting[0].is_known and also[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known and also[0].latest.is_balance_known)
         account.fail(status=401, times=None)
         with gates(interval=0.05) as trigger:
             await until(lambda: are_failed(waiting + also + trigger, AuthenticationError))
@@ -288,7 +288,7 @@ async def test_a_key_that_is_rotated_is_taken_up_and_nobody_fails(
     account: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gates(50) as waiting, gates(50, organization="org-b") as also:
-        await until(lambda: waiting[0].is_known and also[0].is_known)
+        await until(lambda: waiting[0].latest.is_balance_known and also[0].latest.is_balance_known)
         account.rotate_key("sk-next")
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection())
         polls = account.count()
@@ -305,7 +305,9 @@ async def test_a_connection_is_read_again_in_time_and_fails_all_when_it_is_missi
 ) -> None:
     monkeypatch.setattr(polling, "SETTINGS_AGE", 0.0)
     with gates(5, connection="nowhere") as lost, gates(5) as waiting, gates(5, needed=100) as rest:
-        await until(lambda: are_failed(lost, StabilityConfigurationError) and waiting[0].is_known)
+        await until(
+            lambda: are_failed(lost, StabilityConfigurationError) and waiting[0].latest.is_balance_known
+        )
         with Simulator(credits=60) as moved:
             monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", moved.connection())
             await until(lambda: outcomes(waiting) == [Opened(60.0)] * 5)
@@ -322,12 +324,12 @@ async def test_a_connection_that_cannot_be_read_just_now_fails_nobody(
     async def read_at_the_third_look(connection_id: str) -> Any:
         if failures:
             raise StabilityConfigurationError(failures.pop(), transient=True)
-        return await read_settings(connection_id)
+        return await load_settings_async(connection_id)
 
-    monkeypatch.setattr(polling, "read_settings", read_at_the_third_look)
+    monkeypatch.setattr(polling, "load_settings_async", read_at_the_third_look)
     with gates(20, needed=5) as waiting:
         await until(lambda: outcomes(waiting) == [Opened(10.0)] * 20)
-        assert waiting[0].known.error == "first"
+        assert waiting[0].latest.error == "first"
     assert account.count() == 1
 
 

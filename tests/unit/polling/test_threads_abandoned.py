@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.polling_gates import DEFAULT, gates, in_a_loop, outcomes, until
 
+from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling import threads as call_threads
-from airflow_provider_stability.polling.balance_poll import Opened
 from airflow_provider_stability.polling.threads import CallThreads, NoThreadError
 from airflow_provider_stability.simulator import Simulator
 
@@ -110,7 +110,7 @@ async def made(calls: Calls) -> bool:
 @in_a_loop
 async def test_calls_that_hang_and_are_left_take_no_thread_from_the_next(calls: Calls, hang: Hang) -> None:
     await hang.begin(8)
-    await hang.leave()
+    await hang.cancel()
     assert await made(calls)
     assert hang.alive == 8
 
@@ -118,7 +118,7 @@ async def test_calls_that_hang_and_are_left_take_no_thread_from_the_next(calls: 
 @in_a_loop
 async def test_eight_calls_run_at_once_beside_those_that_are_left(calls: Calls, hang: Hang) -> None:
     await hang.begin(8)
-    await hang.leave()
+    await hang.cancel()
     together = threading.Barrier(8, timeout=30)
     async with asyncio.timeout(40):
         await asyncio.gather(*(calls.call(lambda _: together.wait()) for _ in range(8)))
@@ -130,7 +130,7 @@ async def test_there_are_never_more_than_thirty_two_and_a_call_has_the_first_tha
 ) -> None:
     for _ in range(4):
         await hang.begin(8)
-        await hang.leave()
+        await hang.cancel()
     before = threading.active_count()
     waiting = [asyncio.create_task(made(calls)) for _ in range(12)]
     await asyncio.sleep(0)
@@ -143,7 +143,7 @@ async def test_there_are_never_more_than_thirty_two_and_a_call_has_the_first_tha
 @in_a_loop
 async def test_a_thread_ends_with_the_call_that_was_left(calls: Calls, hang: Hang) -> None:
     await hang.begin(3)
-    await hang.leave()
+    await hang.cancel()
     assert await made(calls)  # by a thread of its own
     hang.let_go()
     await until(lambda: hang.alive == 0)
@@ -171,7 +171,7 @@ async def test_closing_lets_all_end_those_that_were_left_too(hang: Hang, calls: 
     started = polling_threads() - before
     assert len(started) == 9
     calls.close()
-    await hang.leave()  # as the poller does: it closes, and its streams leave
+    await hang.cancel()  # as the poller does: it closes, and its streams leave
     hang.let_go()
     await until(lambda: not any(each.is_alive() for each in started))
 
@@ -183,7 +183,7 @@ async def test_the_thread_of_a_left_call_releases_what_it_holds() -> None:
     left = Hang(threads)
     try:
         await left.begin(2)
-        await left.leave()
+        await left.cancel()
     finally:
         left.let_go()
     await until(lambda: len(released) == 2)
@@ -224,7 +224,7 @@ async def test_a_call_has_the_thread_of_a_left_one_where_no_other_is_to_be_had(
     waiting = asyncio.create_task(made(calls))
     await asyncio.sleep(0)
     (caller,) = hang.callers
-    await hang.leave()
+    await hang.cancel()
     assert caller.cancelled()  # and not failed, for want of a thread for the next
     hang.let_go()
     assert await waiting
@@ -297,14 +297,14 @@ async def test_a_left_call_that_comes_back_makes_room_for_one_other(
     for _ in range(comebacks):
         left = Hang(calls)
         await left.begin(1)
-        await left.leave()
+        await left.cancel()
         left.let_go()
         await until(lambda: left.alive == 0)  # noqa: B023  # it is waited for here
     hang = Hang(calls)
     try:
         for _ in range(2):
             await hang.begin(1)
-            await hang.leave()
+            await hang.cancel()
         before = polling_threads()
         waiting = asyncio.create_task(made(calls))
         await asyncio.sleep(0)
@@ -368,11 +368,11 @@ async def test_gates_wait_on_where_there_is_no_thread_to_ask(
 ) -> None:
     no_threads.set()
     with gates(20, needed=5) as waiting:
-        await until(lambda: waiting[0].known.error)
-        assert waiting[0].known.error == (
+        await until(lambda: waiting[0].latest.error)
+        assert waiting[0].latest.error == (
             "this triggerer could not start a thread to ask: can't start new thread"
         )
-        assert waiting[0].known.error_kind == "StabilityConnectionError"
+        assert waiting[0].latest.error_kind == "StabilityConnectionError"
         assert not any(outcomes(waiting))
         assert account.count() == 0
         no_threads.clear()

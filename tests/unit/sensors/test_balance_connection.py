@@ -80,7 +80,9 @@ def test_a_connection_that_is_gone_for_now_is_waited_out(account: Simulator, lin
 
     with whenever(lines, [(SHORT, lambda: os.environ.pop(VARIABLE)), (NOT_FOUND_NOW, put_back)]):
         assert gate(poke_interval=0.1).execute({}) == 52.5
-    assert any(each.startswith(f"Waiting on, balance unknown: {NOT_FOUND_NOW}") for each in lines)
+    assert any(
+        each.startswith(f"Still waiting; could not read the balance: {NOT_FOUND_NOW}") for each in lines
+    )
 
 
 def test_a_wait_that_ends_while_it_is_gone_is_a_timeout_that_says_so(

@@ -22,7 +22,7 @@ from airflow_provider_stability.exceptions import (
     StabilityParameterError,
 )
 from airflow_provider_stability.gate import observation as waiting
-from airflow_provider_stability.gate.observation import Wait
+from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.links import BILLING_URL
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.simulator import Simulator
@@ -186,7 +186,7 @@ def test_a_poke_says_what_it_knows_and_keeps_it(account: Simulator, lines: list[
     assert [level for level, _ in lines] == ["INFO", "WARNING", "INFO"]
     assert lines[0][1] == "12.5 credits, need 40, short 27.5"
     assert lines[1][1].startswith(
-        "Waiting on, balance unknown: GET /v1/user/balance: 503 service_unavailable"
+        "Still waiting; could not read the balance: GET /v1/user/balance: 503 service_unavailable"
     )
     assert lines[2][1] == "52.5 credits, need 40: open"
     assert account.count() == 3
@@ -306,9 +306,7 @@ def test_a_timeout_is_a_skip_under_soft_fail_whatever_airflow_makes_of_timeouts(
     event = {"status": "timeout", "message": "No balance was read."}
     with pytest.raises(AirflowSkipException) as skip:
         gate(deferrable=True, soft_fail=True).execute_complete({}, event)
-    assert str(skip.value) == (
-        "The wait of 60 s is over. No balance was read. (connection 'stability_default')"
-    )
+    assert str(skip.value) == ("Timed out after 60 s. No balance was read. (connection 'stability_default')")
 
 
 class TaskInstance:

@@ -63,7 +63,7 @@ def test_a_passing_error_never_ends_a_wait(
 
     assert gate().execute({}) == 50.0
     assert account.count(BALANCE) == 4  # each poke asks once, none is repeated behind the gate's back
-    assert sum("Waiting on, balance unknown" in line for line in lines) == 3
+    assert sum("Still waiting; could not read the balance" in line for line in lines) == 3
 
 
 def test_a_service_that_is_down_is_waited_for(account: Simulator, mocker: Any) -> None:

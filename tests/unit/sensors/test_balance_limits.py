@@ -60,7 +60,7 @@ def test_a_timeout_fails_a_gate_that_never_fails_alike_on_a_worker_and_in_the_tr
     with pytest.raises(AirflowSensorTimeout) as ended:
         resume(gate(never_fail=True, deferrable=True), TIMED_OUT)
     assert str(ended.value) == (
-        f"The wait of 60 s is over. {TIMED_OUT['message']} (connection 'stability_default')"
+        f"Timed out after 60 s. {TIMED_OUT['message']} (connection 'stability_default')"
     )
     with pytest.raises(AirflowSensorTimeout):
         gate(never_fail=True, deferrable=True).resume_execution("__fail__", TRIGGER_TIMEOUT, {})

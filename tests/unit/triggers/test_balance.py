@@ -259,7 +259,7 @@ async def test_a_gate_says_what_is_new_and_nothing_twice(
     account.top_up(40)
     await task
     assert [name for name, _ in lines] == ["a"] * 3  # that it is open, says who ends the task
-    assert "Waiting on, balance unknown: GET /v1/user/balance: 503" in lines[1][1]
+    assert "Still waiting; could not read the balance: GET /v1/user/balance: 503" in lines[1][1]
     assert lines[2][1] == TOLD
 
 

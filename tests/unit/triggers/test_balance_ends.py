@@ -15,9 +15,9 @@ from support.log_lines import level_and_text, lines_of
 from support.polling_gates import in_a_loop, until
 
 from airflow_provider_stability.exceptions import AuthenticationError, StabilityError
-from airflow_provider_stability.gate.observation import Wait
+from airflow_provider_stability.gate.outcome import Failed
+from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.polling import balance_poll as streams
-from airflow_provider_stability.polling.balance_poll import Failed
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import balance
 from airflow_provider_stability.triggers.balance import BalanceTrigger, failed_event
@@ -174,7 +174,7 @@ async def test_an_error_that_goes_on_is_said_now_and_then(
     account.heal()
     account.top_up(40)
     await waiting
-    said = "Waiting on, balance unknown: GET /v1/user/balance: 503 down: for now [error id 1]"
+    said = "Still waiting; could not read the balance: GET /v1/user/balance: 503 down: for now [error id 1]"
     assert lines[:3] == [("WARNING", said), *[("WARNING", f"{said} (still)")] * 2]
 
 
