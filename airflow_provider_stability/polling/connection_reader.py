@@ -22,10 +22,7 @@ _reads: set[asyncio.Task[Settings]] = set()
 
 
 class ConnectionReader:
-    """The settings of one connection.
-
-    :param connection_id: the Airflow connection.
-    """
+    """The settings of one connection."""
 
     def __init__(self, connection_id: str, timing: Timing) -> None:
         self._connection_id = connection_id

@@ -114,10 +114,7 @@ class Poller:
     async def _request(
         self, settings: Settings, organization: str | None, limiter: RateLimiter
     ) -> Answer | NotYet:
-        def get_credits(client: StabilityClient) -> float:
-            return client.get_balance(organization).credits
-
-        found = await self._call(settings, limiter, get_credits)
+        found = await self._call(settings, limiter, lambda client: client.get_balance(organization).credits)
         if found is None:
             return NotYet(limiter.delay, limiter.current_pause)
         record_poll(self._connection_id, organization, found)
@@ -125,13 +122,8 @@ class Poller:
 
     async def _default_organization(self, settings: Settings, limiter: RateLimiter) -> str | None:
         """Return the id of the account's default organization, None where it cannot be had."""
-
-        def get_default(client: StabilityClient) -> str | None:
-            default = client.get_account().default_organization
-            return None if default is None else default.id
-
-        found = await self._call(settings, limiter, get_default)
-        return found if isinstance(found, str) else None
+        found = await self._call(settings, limiter, lambda client: client.get_account().default_organization)
+        return None if isinstance(found, StabilityError) or found is None else found.id
 
     async def _call(
         self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]
