@@ -82,19 +82,21 @@ class BalancePoll:
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
         if self._refusal is not None:
-            self._is_wanted_now = True
-            if self._is_fresh:
-                subscription.resolve(Failed(self._refusal))
+            self._answer(subscription, Failed(self._refusal))
         elif self.latest.state is not None and not is_watcher:
             available = self.latest.credits
             if self.latest.is_balance_known and available is not None and is_enough(available, needed):
-                if self._is_fresh:
-                    subscription.resolve(Opened(available))
-                else:
-                    self._is_wanted_now = True
+                self._answer(subscription, Opened(available))
             subscription.notify()
         self._changed.set()
         return subscription
+
+    def _answer(self, subscription: Subscription, outcome: Opened | Failed) -> None:
+        """Give a gate that comes late the outcome of the last answer, or want a new one."""
+        if self._is_fresh:
+            subscription.resolve(outcome)
+        else:
+            self._is_wanted_now = True
 
     def cancel(self, subscription: Subscription) -> None:
         """End a subscription; twice is once."""

@@ -57,6 +57,7 @@ class Poller:
         self._shared_key, self._on_empty = shared_key, on_empty
         self._connection = ConnectionReader(connection_id, timing)
         self._polls: dict[str | None, BalancePoll] = {}
+        self._key: SharedKey | None = None
         self._balances: dict[str | None, SharedBalance] = {}  # those that the polls read
         self._clients: list[StabilityClient] = []  # idle ones; a session is not for two threads at once
         self._calls = asyncio.Semaphore(_MAX_CALLS)
@@ -104,7 +105,7 @@ class Poller:
         return Answer(found, self._timing.clock.monotonic())
 
     async def _read(self, settings: Settings, organization: str | None, since: float) -> Answer | NotYet:
-        key = self._shared_key(settings)
+        key = self._key = self._shared_key(settings)
         name = await key.resolve(
             organization or settings.organization, partial(self._default_organization, settings, key.limiter)
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_stability.polling.poller import Poller
 from airflow_provider_stability.polling.rate_limiter import RateLimiter
@@ -50,9 +50,9 @@ class Registry:
     def __init__(self, timing: Timing | None = None) -> None:
         self._timing = timing or Timing()
         self.pollers: dict[str, Poller] = {}
-        # As long as the event loop: a triggerer sees few keys, and forgetting one would exceed its limit.
+        # For as long as the event loop: a triggerer sees few keys, and to forget one would exceed its limit.
         self._limiters: dict[str, RateLimiter] = {}
-        self._keys: dict[Hashable, SharedKey] = {}
+        self._keys: WeakValueDictionary[Hashable, SharedKey] = WeakValueDictionary()  # held by pollers
 
     def poller(self, connection_id: str) -> Poller:
         """Return the poller of a connection."""
