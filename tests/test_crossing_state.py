@@ -144,4 +144,4 @@ def test_a_band_of_the_whole_threshold_is_come_back_by_at_nothing() -> None:
 def test_what_is_no_connection_id_is_refused_when_the_dag_is_parsed(value: Any) -> None:
     with pytest.raises(StabilityParameterError) as refused:
         watcher(stability_conn_id=value)
-    assert str(refused.value) == f"stability_conn_id is {value!r}; allowed is the id of a connection"
+    assert str(refused.value) == f"stability_conn_id is {value!r}; it must be the id of a connection"
