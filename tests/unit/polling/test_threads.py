@@ -47,7 +47,7 @@ HTTP = '{"conn_type": "http", "host": "http://127.0.0.1:9", "password": "x"}'
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     with polling_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
+        monkeypatch.setattr("airflow_provider_stability.connection.loading._RETRY_DELAYS", (0, 0))
         yield simulator
 
 

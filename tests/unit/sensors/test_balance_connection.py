@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 SHORT = "12.5 credits, need 40, short 27.5"
-NOT_FOUND_NOW = "connection 'stability_default' is not found now, and was before"
+NOT_FOUND_NOW = "connection 'stability_default' was found before, but is not found now"
 NEVER = "\0"
 NOT_DEFINED = "connection 'stability_default': it is not defined"
 
@@ -37,7 +37,7 @@ NOT_DEFINED = "connection 'stability_default': it is not defined"
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     with poke_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
+        monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
         yield simulator
 
 
@@ -111,7 +111,7 @@ def test_a_connection_that_never_was_there_fails_the_gate_at_once(
     with pytest.raises(AirflowFailException) as failure:
         gate(poke_interval=0.1, soft_fail=soft_fail).execute({})
     assert NOT_DEFINED in str(failure.value)
-    assert "has not answered" in str(failure.value)
+    assert "did not answer" in str(failure.value)
     assert account.count() == 0
 
 
@@ -159,7 +159,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from airflow_provider_stability.connection import loading as connections
-connections._READ_AGAIN_AFTER = (0, 0)
+connections._RETRY_DELAYS = (0, 0)
 from support import forked_run
 forked_run.main()
 """
