@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -60,11 +61,25 @@ from airflow_provider_stability.simulator.fixtures import stability_simulator  #
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> Path:
-    """Return Airflow's home, with a migrated database in it."""
-    from airflow.utils.db import initdb  # noqa: PLC0415  # after the environment is set
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Airflow's home, with a migrated database in it. Of parallel workers, one migrates for all."""
+    from airflow import settings  # noqa: PLC0415  # after the environment is set
+    from airflow.utils.db import initdb  # noqa: PLC0415
 
-    initdb()
+    database = _HOME / "airflow.db"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        initdb()
+        return _HOME
+    migrated = tmp_path_factory.getbasetemp().parent / "airflow.db"
+    with migrated.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if migrated.exists():
+            shutil.copy(migrated, database)
+        else:
+            initdb()
+            assert settings.engine is not None
+            settings.engine.dispose()
+            shutil.copy(database, migrated)
     return _HOME
 
 

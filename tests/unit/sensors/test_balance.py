@@ -70,14 +70,6 @@ def test_the_gate_looks_at_the_organization_it_is_given(account: Simulator) -> N
     assert [each.headers.get("Organization") for each in account.requests] == ["org-b"]
 
 
-def test_a_negative_balance_is_simply_not_enough(account: Simulator, lines: list[str]) -> None:
-    account.set_credits(-3)
-
-    with pytest.raises(AirflowSensorTimeout):
-        gate(min_credits=0, timeout=0).execute({})
-    assert "-3 credits, need 0, short 3" in lines
-
-
 def test_a_timeout_says_the_last_balance_and_the_last_error(account: Simulator) -> None:
     account.fail(body=b'{"credits": 12.5}')
     account.fail(status=503, times=None)
