@@ -172,7 +172,7 @@ class Airflow:
             states = session.scalars(select(DagRun.state).where(DagRun.dag_id == dag_id)).all()
             if [str(state) for state in states] != ["success"]:
                 raise DemoError(
-                    f"The run of {dag_id} ended as {', '.join(map(str, states)) or 'unknown'}, not as success."
+                    f"The run of {dag_id} ended as {', '.join(map(str, states)) or 'unknown'}, not success."
                 )
             rows = session.scalars(
                 select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == "return_value")
@@ -225,7 +225,7 @@ def simulated(report: Report, folder: Path, log: Path) -> list[str]:
                     simulator.top_up(TOP_UP)
                     topped_up = simulator.credits()
                     report.step(
-                        f"The gate has checked {pokes} times. Add {TOP_UP} credits, which makes {topped_up:g}."
+                        f"The gate has checked {pokes} times. Add {TOP_UP} credits, for {topped_up:g}."
                     )
         if not topped_up:
             raise DemoError("The gate opened without having waited.")
