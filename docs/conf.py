@@ -22,6 +22,8 @@ highlight_language = "none"  # of blocks that name no language: they are shell c
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 
 # `[words](page.md#a-heading)` works here as it does on a forge; a heading that is not there is a warning.
 myst_heading_anchors = 3
