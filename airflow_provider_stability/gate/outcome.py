@@ -58,7 +58,10 @@ Outcome = Opened | TimedOut | Failed
 
 
 def from_event(event: object) -> Outcome:
-    """Return the outcome that a trigger's event stands for; a failure where it is none of ours."""
+    """Return the outcome that a trigger's event stands for.
+
+    :raises StabilityError: for an event that is none of ours.
+    """
     match event:
         case {"status": "success", "credits": int() | float() as available}:
             return Opened(float(available))
@@ -66,8 +69,6 @@ def from_event(event: object) -> Outcome:
             return TimedOut(message)
         case {"status": "failed", "kind": str() as kind, "message": str() as message}:
             return Failed(permanent_error(kind, message))
-    return Failed(
-        StabilityError(
-            f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
-        )
+    raise StabilityError(
+        f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
     )

@@ -309,7 +309,7 @@ class BalanceSensor(BaseSensorOperator):
             self.log.warning("%s: no further request", message)
             return left
         # In reschedule mode before 3.3, the next process would know of no pause and make a request.
-        raise self._timed_out(f"{message}; ending it now, as no request is allowed before")
+        raise self._timed_out(f"{message}; ending it now, as no request is allowed before.")
 
     def _read_balance(self, hook: StabilityHook, organization: str | None) -> float:
         """Return the balance, and record it in Airflow's metrics."""
