@@ -135,7 +135,10 @@ class _Store:
             return action(self._accessor)
         except Exception as error:  # noqa: BLE001  # the wait matters more than its memory
             self._accessor = None
-            log.warning("The next poke starts without what this one found: %s", error)
+            log.warning(
+                "The next poke will not know what this one found; Airflow's task state store failed: %s",
+                error,
+            )
             return None
 
 
