@@ -49,7 +49,10 @@ def to_event(outcome: Outcome) -> dict[str, Any]:
 
 
 def from_event(event: object) -> Outcome:
-    """Return the outcome that an event reports; a failure if the event is none of these."""
+    """Return the outcome that a trigger's event stands for.
+
+    :raises StabilityError: for an event that is none of ours.
+    """
     match event:
         case {"status": "success", "credits": int() | float() as available}:
             return Opened(float(available))
@@ -57,5 +60,6 @@ def from_event(event: object) -> Outcome:
             return TimedOut(message)
         case {"status": "failed", "kind": str() as kind, "message": str() as message}:
             return Failed(permanent_error(kind, message))
-    wrong = f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
-    return Failed(StabilityError(wrong))
+    raise StabilityError(
+        f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
+    )

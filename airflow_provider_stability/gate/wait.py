@@ -117,4 +117,6 @@ def _not_worth_a_wait() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # the wait matters more than its memory
-        log.warning("The next poke starts without what this one found: %s", error)
+        log.warning(
+            "The next poke will not know what this one found; Airflow's task state store failed: %s", error
+        )

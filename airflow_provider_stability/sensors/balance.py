@@ -237,17 +237,18 @@ class BalanceSensor(BaseSensorOperator):
             if limit is not None and limit.total_seconds() < self.timeout:
                 # As where it waits on a worker: the task fails, and its retries apply.
                 raise AirflowTaskTimeout(
-                    f"The execution_timeout of {limit.total_seconds():g} s has passed; the gate's timeout is "
-                    f"{self.timeout:g} s. The last balance is in the log."
+                    f"The execution_timeout of {limit.total_seconds():g} s ended the wait before the gate's "
+                    f"timeout of {self.timeout:g} s. The last balance is in the log."
                 )
             raise self._timed_out(
-                f"Timed out after {self.timeout:g} s, and no triggerer has ended the wait: does one run, for "
-                "this task's queue, with room for it ([triggerer] capacity)? The last balance is in the log."
+                f"Timed out after {self.timeout:g} s, and no triggerer ended the wait. Check that one is "
+                "running, serves this task's queue, and has free capacity ([triggerer] capacity). The last "
+                "balance is in the log."
             )
         self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
         if self.never_fail:
             raise AirflowSkipException("Skipping due to never_fail is set to True. The trigger failed.")
-        raise StabilityConnectionError("the trigger failed; its log has the reason")
+        raise StabilityConnectionError("the trigger failed; see its log for the reason")
 
     def _timed_out(self, message: str) -> AirflowSkipException | AirflowSensorTimeout:
         return (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
@@ -255,12 +256,13 @@ class BalanceSensor(BaseSensorOperator):
     def _is_deferrable(self, wanted: bool | None, *, in_triggerer: bool) -> bool:  # noqa: FBT001
         if wanted is False and in_triggerer:
             raise StabilityParameterError(
-                "deferrable is False; it must be True or left out with start_from_trigger or end_from_trigger"
+                "deferrable is False; it must be True or left out when start_from_trigger or "
+                "end_from_trigger is set"
             )
         if self.exponential_backoff:
             if wanted or in_triggerer:
                 raise StabilityParameterError(
-                    "exponential_backoff is True; it must be False with deferrable: all gates of an "
+                    "exponential_backoff is True; it must be False for a deferrable gate: all gates of an "
                     "organization share one poll, so backing off saves nothing. Raise poke_interval instead"
                 )
             return False  # whatever the default is
@@ -297,15 +299,15 @@ class BalanceSensor(BaseSensorOperator):
             return interval
         left = max(self.timeout - run_duration(), 0.0)
         if pause <= left:
-            self.log.info("The service asks for a pause: next request in %.0f s", pause)
+            self.log.info("The service asked for a pause; next request in %.0f s", pause)
             return pause
         # The pause outlasts the wait. The next poke, at the timeout, makes no request.
-        message = f"The service asks for a pause of {pause:.0f} s, and this wait ends in {left:.0f} s"
+        message = f"The service asked for a pause of {pause:.0f} s, but this wait ends in {left:.0f} s"
         if wait.survives:
-            self.log.warning("%s: no further request", message)
+            self.log.warning("%s; no further request will be made", message)
             return left
         # In reschedule mode before 3.3, the next process would know of no pause and make a request.
-        raise self._timed_out(f"{message}; ending it now, as no request is allowed before")
+        raise self._timed_out(f"{message}; ending it now, as no request is allowed before then.")
 
     def _checked_organization(self) -> str | None:
         return check_organization(self.organization, is_given=self._names_organization)

@@ -183,5 +183,5 @@ class BalanceTrigger(BaseTrigger):
         try:
             return await success_event(self, outcome.credits)
         except Exception:
-            self.log.exception("The XCom could not be pushed from the triggerer; a worker ends the task")
+            self.log.exception("Could not push the XCom from the triggerer; a worker will end the task")
             return TriggerEvent(to_event(outcome))
