@@ -93,12 +93,12 @@ class StabilityClient:
         """
         if not _is_path(endpoint):
             raise StabilityParameterError(
-                f"endpoint is {endpoint!r}; allowed is a path below {self.settings.base_url}, "
+                f"endpoint is {endpoint!r}; it must be a path below {self.settings.base_url}, "
                 "such as /v1/engines/list"
             )
         limit = request_kwargs.get("timeout")
         if isinstance(limit, int | float) and not 0 < limit < math.inf:
-            raise StabilityParameterError(f"timeout is {limit!r}; allowed is a number of seconds above 0")
+            raise StabilityParameterError(f"timeout is {limit!r}; it must be a number of seconds above 0")
         method = str(method).upper()
         return self._repeated(method, lambda: self._send(method, endpoint, _MAX_RUN_BYTES, request_kwargs))
 

@@ -75,7 +75,7 @@ def test_the_first_failure_is_300(status: int, *, is_success: bool) -> None:
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, math.inf, math.nan], ids=repr)
 def test_a_timeout_for_run_that_is_no_time_is_refused(simulator: Simulator, timeout: float) -> None:
     with client(simulator.base_url) as asking:
-        with pytest.raises(StabilityParameterError, match=f"^timeout is {timeout!r}; allowed is a number"):
+        with pytest.raises(StabilityParameterError, match=f"^timeout is {timeout!r}; it must be a number"):
             asking.run(ENGINES, timeout=timeout)
         assert simulator.count() == 0
         assert asking.run(ENGINES, timeout=None).status_code == 200  # the connection's
@@ -91,7 +91,7 @@ def test_the_smallest_timeout_is_one(simulator: Simulator) -> None:
 def test_an_endpoint_that_is_no_text_is_refused_with_an_example(simulator: Simulator, endpoint: Any) -> None:
     with client(simulator.base_url) as asking, pytest.raises(StabilityParameterError) as caught:
         asking.run(endpoint)
-    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; allowed is a path below http://")
+    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; it must be a path below http://")
     assert str(caught.value).endswith(", such as /v1/engines/list")
     assert simulator.count() == 0
 

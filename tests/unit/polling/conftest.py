@@ -25,6 +25,6 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Serve another account: its polls tell how much time has passed for those that must not come."""
-    with Simulator(rate_limit=100_000) as simulator:
+    with Simulator(api_key="sk-the-key-of-the-clock", rate_limit=100_000) as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
         yield simulator

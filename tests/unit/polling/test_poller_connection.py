@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 NOT_FOUND_NOW = (
-    "connection 'stability_default' is not found now, and was before: it has been deleted, "
+    "connection 'stability_default' was found before, but is not found now: it was deleted, "
     "or Airflow's secrets backend or API does not answer"
 )
 
 
 @pytest.fixture(autouse=True)
 def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_a_connection_that_never_was_there_fails_its_gates_while_another_i
             assert isinstance(lost[0].outcome, Failed)
             said = str(lost[0].outcome.error)
             assert said.startswith("connection 'nowhere': it is not defined; add one of type 'stability'")
-            assert said.endswith("(if it is there, Airflow's secrets backend or API has not answered)")
+            assert said.endswith("(if it exists, Airflow's secrets backend or API did not answer)")
         await beats(clock)
         assert not any(outcomes(waiting))
 

@@ -195,7 +195,7 @@ async def test_a_poll_that_breaks_by_a_defect_of_ours_fails_its_gates_and_no_oth
 async def test_a_connection_that_cannot_be_read_fails_its_gates_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr("airflow_provider_stability.connection.loading._RETRY_DELAYS", (0, 0))
     broken: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
     with gates(3, connection="nowhere") as lost:

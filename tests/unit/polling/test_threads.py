@@ -45,7 +45,7 @@ HTTP = '{"conn_type": "http", "host": "http://127.0.0.1:9", "password": "x"}'
 
 @pytest.fixture(autouse=True)
 def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr("airflow_provider_stability.connection.loading._RETRY_DELAYS", (0, 0))
 
 
 @pytest.fixture

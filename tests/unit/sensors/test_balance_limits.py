@@ -93,7 +93,7 @@ def test_what_is_no_connection_id_fails_a_gate_before_it_waits(
     with pytest.raises(AirflowFailException) as failure:
         sensor.execute({})
     assert isinstance(failure.value.__cause__, StabilityParameterError)
-    said = f"stability_conn_id is {value!r}; allowed is the id of a connection"
+    said = f"stability_conn_id is {value!r}; it must be the id of a connection"
     assert str(failure.value.__cause__) == said
     assert account.count() == 0
 
@@ -108,7 +108,7 @@ def test_what_is_no_connection_id_fails_a_gate_that_starts_in_the_triggerer(valu
         {
             "status": "failed",
             "kind": "StabilityParameterError",
-            "message": f"stability_conn_id is {value!r}; allowed is the id of a connection",
+            "message": f"stability_conn_id is {value!r}; it must be the id of a connection",
         }
     ]
 

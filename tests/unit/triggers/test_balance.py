@@ -174,7 +174,10 @@ async def test_an_execution_timeout_does_not_end_a_wait_a_minute_early(account: 
         ({"min_credits": "forty"}, "min_credits is 'forty'"),
         ({"min_credits": None}, "min_credits is None"),
         ({"organization": "or g"}, "organization is 'or g'"),
-        ({"organization": None, "names_organization": True}, "organization was given, and became None"),
+        (
+            {"organization": None, "names_organization": True},
+            "organization is set in the DAG, but became None",
+        ),
     ],
     ids=str,
 )
