@@ -29,7 +29,7 @@ NOT_DEFINED = "connection 'stability_default': it is not defined"
 
 @pytest.fixture(autouse=True)
 def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
 
 
 @contextmanager
