@@ -28,7 +28,8 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-stability",
         "name": HOOK_NAME,
-        "description": "Gate Airflow work on `Stability AI <https://stability.ai/>`__ credits.",
+        # Airflow 2 shows the link's text, Airflow 3 the text and the address: at the end both read well.
+        "description": "Hold jobs until there are enough credits for them at `Stability AI <https://stability.ai/>`__.",
         "integrations": [
             {
                 "integration-name": integration,

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once
+from airflow_provider_stability.gate.fail_fast import fail_fast
 from airflow_provider_stability.hooks.stability import StabilityHook
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class AccountOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the account and return it for XCom."""
-        with permanent_errors_fail_at_once(self):
+        with fail_fast(self):
             fields = _checked(self.fields)
             with StabilityHook(self.stability_conn_id) as hook:
                 account = hook.get_account()
