@@ -121,63 +121,6 @@ def test_a_key_with_its_bearer_prefix_works(account: Simulator, monkeypatch: pyt
         assert hook.get_balance().credits == 12.5
 
 
-@pytest.mark.parametrize("extra", ["[1]", "{not json", '"text"', "5"])
-def test_an_extra_that_is_no_json_object_is_refused_rather_than_lost(
-    monkeypatch: pytest.MonkeyPatch, extra: str
-) -> None:
-    monkeypatch.setenv(CONNECTION, connection(extra=extra))
-    with pytest.raises(
-        StabilityConfigurationError, match=r"'stability_default': extra is not a JSON object; it must be"
-    ):
-        StabilityHook().get_balance()
-
-
-def test_a_missing_connection_is_looked_for_again_and_then_named_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, mocker: Any
-) -> None:
-    sleep = mocker.patch("time.sleep")
-    monkeypatch.delenv("AIRFLOW_CONN_MINE", raising=False)
-    with pytest.raises(
-        StabilityConfigurationError, match=r"connection 'mine': it is not defined.*AIRFLOW_CONN_MINE"
-    ):
-        StabilityHook("mine").get_balance()
-    assert [call.args[0] for call in sleep.call_args_list if call.args[0] >= 1] == [1, 4]
-
-
-def test_a_connection_that_is_found_at_the_second_look_is_used(
-    account: Simulator, monkeypatch: pytest.MonkeyPatch, mocker: Any
-) -> None:
-    there = account.connection()
-    monkeypatch.delenv(CONNECTION)
-
-    def define(seconds: float) -> None:
-        assert seconds == 1
-        monkeypatch.setenv(CONNECTION, there)
-
-    mocker.patch("time.sleep", side_effect=define)
-    with StabilityHook() as hook:
-        assert hook.get_balance().credits == 12.5
-
-
-@pytest.mark.parametrize("text", ['{"conn_type": "stability",}', '{"api_key": "sk-1"}'])
-def test_a_connection_that_is_set_but_unreadable_is_not_called_missing(
-    monkeypatch: pytest.MonkeyPatch, mocker: Any, text: str
-) -> None:
-    mocker.patch("time.sleep")
-    monkeypatch.setenv(CONNECTION, text)
-    with pytest.raises(StabilityConfigurationError, match="is set, but Airflow cannot read it"):
-        StabilityHook().get_balance()
-
-
-def test_a_connection_that_cannot_be_read_just_now_may_pass(mocker: Any) -> None:
-    # A secrets backend that is down; there is none to be had in a test.
-    mocker.patch.object(StabilityHook, "get_connection", side_effect=ConnectionError(f"vault says {KEY}"))
-    with pytest.raises(StabilityConfigurationError, match="could not be read: ConnectionError") as failure:
-        StabilityHook().get_balance()
-    assert failure.value.transient
-    assert KEY not in str(failure.value)
-
-
 def test_the_password_of_another_services_connection_is_not_sent(
     account: Simulator, monkeypatch: Any
 ) -> None:
