@@ -19,6 +19,8 @@ from airflow_provider_stability.exceptions import StabilityConfigurationError, S
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_provider_stability.connection.fields import ExtraField
+
 KEY = "sk-canary-7HqZw9PLkmXt"
 PROXY_PASSWORD = "hunter2-canary"
 PROXY = f"http://ada:{PROXY_PASSWORD}@proxy.example:3128"
@@ -349,17 +351,14 @@ def test_credential_is_of_the_key_alone_and_does_not_show_it() -> None:
     assert KEY not in credential
 
 
-OTHER: dict[str, Any] = {
-    "organization": "org-2",
-    "api_version": "v1alpha",
-    "timeout": 5,
-    "max_retries": 1,
-    "verify": False,
-    "proxy": PROXY,
-    "allow_http": True,
-    **{name: "other" for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
-}
-"""For each field a value other than its default."""
+def another_value(field: ExtraField) -> Any:
+    """Return a valid value that is not the default."""
+    special = {"organization": "org-2", "api_version": "v1alpha", "verify": False, "proxy": PROXY}
+    kinds = {"string": "other", "boolean": not field.default, "integer": 1, "number": 1.5}
+    return special.get(field.name, kinds[field.rule.kind])
+
+
+OTHER = {name: another_value(field) for name, field in EXTRA_FIELDS.items()}
 
 
 def test_every_extra_field_is_an_attribute_of_the_settings() -> None:
