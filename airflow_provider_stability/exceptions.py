@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final
 
 __all__ = [
     "DEFAULT_RATE_LIMIT_PAUSE",
-    "LONGEST_PAUSE_BELIEVED",
+    "MAX_PAUSE",
     "AuthenticationError",
     "BadRequestError",
     "InsufficientCreditsError",
@@ -55,7 +55,7 @@ Stability AI publishes 150 requests in 10 s per key, and a time-out of 60 s beyo
 """
 
 
-LONGEST_PAUSE_BELIEVED: Final = 3600.0
+MAX_PAUSE: Final = 3600.0
 """Seconds for which a service is left alone at most, whatever it asks for.
 
 A ``Retry-After`` beyond that is a proxy's mistake; obeyed, it would keep every gate of a key shut for ever.
@@ -172,7 +172,7 @@ class StabilityStatusError(StabilityError):
     @property
     def pause(self) -> float:
         """Seconds from the answer on during which the service asked not to be called again."""
-        return min(self.retry_after or 0.0, LONGEST_PAUSE_BELIEVED)
+        return min(self.retry_after or 0.0, MAX_PAUSE)
 
 
 class BadRequestError(StabilityStatusError):

@@ -12,12 +12,16 @@ Each is tagged by ``connection`` and ``organization`` (``default`` for the accou
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import Stats
 
 from airflow_provider_stability.exceptions import StabilityError
 
-__all__ = ["record_poll"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["record_poll", "recorded"]
 
 log = logging.getLogger(__name__)
 
@@ -33,3 +37,14 @@ def record_poll(connection_id: str, organization: str | None, found: float | Sta
             Stats.gauge("stability.credits", found, tags=tags)
     except Exception:
         log.debug("A metric was not recorded", exc_info=True)
+
+
+def recorded(connection_id: str, organization: str | None, read: Callable[[], float]) -> float:
+    """Return the balance that a function reads, or raise its error, and record either."""
+    try:
+        available = read()
+    except StabilityError as error:
+        record_poll(connection_id, organization, error)
+        raise
+    record_poll(connection_id, organization, available)
+    return available

@@ -206,7 +206,7 @@ def main() -> None:
     """Measure each way to wait, and print the table."""
     root = Path(__file__).parents[1]
     sys.path[:0] = [str(root), str(root / "tests")]
-    from standalone import Standalone
+    from support.standalone import Standalone
 
     from airflow_provider_stability.simulator import Simulator
     from benchmarks.support.processes import end_on_sigterm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -45,7 +46,7 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost,::1",
 }
 # From Airflow 3.1 on a DAG that is run has to be in a DAG folder; there is one, so all go there.
-for _folder in (HERE / "dags", HERE.parent / "example_dags"):
+for _folder in (HERE / "support" / "dags", HERE.parent / "example_dags"):
     shutil.copytree(_folder, _HOME / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 if importlib.metadata.version("apache-airflow").startswith("2."):
@@ -54,17 +55,31 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
         if "AssetWatcher" in _path.read_text(encoding="utf-8"):
             _path.unlink()
 
-from scenarios_report import pytest_terminal_summary  # noqa: E402, F401  # a hook
+from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
 
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> Path:
-    """Return Airflow's home, with a migrated database in it."""
-    from airflow.utils.db import initdb  # noqa: PLC0415  # after the environment is set
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Airflow's home, with a migrated database in it. Of parallel workers, one migrates for all."""
+    from airflow import settings  # noqa: PLC0415  # after the environment is set
+    from airflow.utils.db import initdb  # noqa: PLC0415
 
-    initdb()
+    database = _HOME / "airflow.db"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        initdb()
+        return _HOME
+    migrated = tmp_path_factory.getbasetemp().parent / "airflow.db"
+    with migrated.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if migrated.exists():
+            shutil.copy(migrated, database)
+        else:
+            initdb()
+            assert settings.engine is not None
+            settings.engine.dispose()
+            shutil.copy(database, migrated)
     return _HOME
 
 

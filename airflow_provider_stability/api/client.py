@@ -14,7 +14,7 @@ import requests
 from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_stability.api.errors import TRANSPORT_ERRORS, Failures, TooLargeError
+from airflow_provider_stability.api.errors import TRANSPORT_ERRORS, ErrorMapper, TooLargeError
 from airflow_provider_stability.api.models import Account, Balance
 from airflow_provider_stability.api.session import SCOPE_HEADERS, StabilitySession, scope_headers
 from airflow_provider_stability.connection.parameters import check_organization
@@ -29,12 +29,12 @@ __all__ = ["StabilityClient"]
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE: Final = 60.0
+MAX_RETRY_PAUSE: Final = 60.0
 """Seconds that a one-shot call waits for the service at most; it fails where more is asked for."""
 
-_MOST_ANSWER_BYTES: Final = 1024 * 1024  # an account with its organizations is a few KiB
-_MOST_RUN_BYTES: Final = 256 * 1024 * 1024  # ten large images in base64 are about 40 MiB
-_MOST_ERROR_BYTES: Final = 64 * 1024
+_MAX_RESPONSE_BYTES: Final = 1024 * 1024  # an account with its organizations is a few KiB
+_MAX_RUN_BYTES: Final = 256 * 1024 * 1024  # ten large images in base64 are about 40 MiB
+_MAX_ERROR_BYTES: Final = 64 * 1024
 _CHUNK: Final = 64 * 1024
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """A repeated POST could pay twice for one image."""
@@ -59,7 +59,7 @@ class StabilityClient:
         self.settings = settings
         self.session = StabilitySession(settings)
         self._max_retries = settings.max_retries if max_retries is None else max_retries
-        self._failures = Failures(settings)
+        self._errors = ErrorMapper(settings)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -93,24 +93,24 @@ class StabilityClient:
         """
         if not _is_path(endpoint):
             raise StabilityParameterError(
-                f"endpoint is {endpoint!r}; allowed is a path below {self.settings.base_url}, "
+                f"endpoint is {endpoint!r}; it must be a path below {self.settings.base_url}, "
                 "such as /v1/engines/list"
             )
         limit = request_kwargs.get("timeout")
         if isinstance(limit, int | float) and not 0 < limit < math.inf:
-            raise StabilityParameterError(f"timeout is {limit!r}; allowed is a number of seconds above 0")
+            raise StabilityParameterError(f"timeout is {limit!r}; it must be a number of seconds above 0")
         method = str(method).upper()
-        return self._repeated(method, lambda: self._send(method, endpoint, _MOST_RUN_BYTES, request_kwargs))
+        return self._repeated(method, lambda: self._send(method, endpoint, _MAX_RUN_BYTES, request_kwargs))
 
     def _get(self, what: str, answer: type[_Answer], headers: dict[str, Any]) -> _Answer:
         endpoint = f"{self.settings.api_version}/user/{what}"
 
         def ask() -> _Answer:
-            response = self._send("GET", endpoint, _MOST_ANSWER_BYTES, {"headers": headers})
+            response = self._send("GET", endpoint, _MAX_RESPONSE_BYTES, {"headers": headers})
             try:
                 return answer.model_validate_json(response.content)
             except ValidationError as error:
-                broken = self._failures.of_answer(f"GET /{endpoint}", response, error)
+                broken = self._errors.from_invalid_answer(f"GET /{endpoint}", response, error)
             raise broken
 
         return self._repeated("GET", ask)
@@ -152,7 +152,7 @@ class StabilityClient:
             request = self.session.prepare_request(requests.Request(method, url, **kwargs))
             environment = self.session.merge_environment_settings(request.url, stream=True, **wire)
         except (requests.RequestException, ValueError, TypeError, AttributeError) as error:
-            failure = self._failures.of_arguments(call, error)
+            failure = self._errors.from_arguments(call, error)
         else:
             try:
                 response = self.session.send(request, timeout=limit, allow_redirects=follow, **environment)
@@ -161,10 +161,10 @@ class StabilityClient:
                         _read(response, most)
                     return response
             except TRANSPORT_ERRORS as error:
-                failure = self._failures.of_exception(call, error, limit)
+                failure = self._errors.from_exception(call, error, limit)
             else:
                 _read_beginning(response)
-                failure = self._failures.of_status(call, response)
+                failure = self._errors.from_status(call, response)
         # Raised out here so that the lower layer's exception, which holds the request and with it the key, is
         # not chained to it: an error reporter that walks the chain would find the key there.
         raise failure
@@ -198,13 +198,13 @@ def _read_beginning(response: requests.Response) -> None:
     try:
         for chunk in response.iter_content(_CHUNK):
             body += chunk
-            if len(body) > _MOST_ERROR_BYTES:
+            if len(body) > _MAX_ERROR_BYTES:
                 break
     except TRANSPORT_ERRORS as error:
         log.debug("The body of an error broke off: %s", type(error).__name__)
-    if len(body) > _MOST_ERROR_BYTES:
+    if len(body) > _MAX_ERROR_BYTES:
         response.close()
-    _keep(response, bytes(body[:_MOST_ERROR_BYTES]))
+    _keep(response, bytes(body[:_MAX_ERROR_BYTES]))
 
 
 def _keep(response: requests.Response, body: bytes) -> None:
@@ -212,7 +212,7 @@ def _keep(response: requests.Response, body: bytes) -> None:
 
 
 def _may_pass_soon(error: BaseException) -> bool:
-    return isinstance(error, StabilityError) and error.transient and error.pause <= LONGEST_PAUSE
+    return isinstance(error, StabilityError) and error.transient and error.pause <= MAX_RETRY_PAUSE
 
 
 def _wait(state: RetryCallState) -> float:

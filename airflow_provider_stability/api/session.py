@@ -11,10 +11,11 @@ What plain ``requests`` leaves open and this closes (requests 2.32 to 2.34, urll
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import io
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
@@ -24,6 +25,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Timeo
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_stability import __version__
+from airflow_provider_stability.connection.fields import EXTRA_FIELDS
 
 if TYPE_CHECKING:
     import socket
@@ -35,19 +37,25 @@ if TYPE_CHECKING:
 __all__ = ["SCOPE_HEADERS", "StabilitySession", "scope_headers"]
 
 _USER_AGENT = f"airflow-provider-stability/{__version__}"
-SCOPE_HEADERS = ("Organization", "Stability-Client-ID", "Stability-Client-Version")
+SCOPE_HEADERS: Final = tuple(field.header for field in EXTRA_FIELDS.values() if field.header is not None)
+"""The headers that say whose credits count, and who asks."""
 _BARE_KEY_VERSIONS = frozenset({"v1alpha"})
 
 
 def scope_headers(settings: Settings, organization: str | None = None) -> dict[str, str]:
-    """Return the headers that say whose credits are meant, and who asks; v1alpha knows the organization only.
+    """Return the scope headers that the connection sets and its API version knows.
 
-    :param organization: instead of the connection's.
+    :param organization: overrides the connection's.
     """
-    values = [organization or settings.organization]
-    if settings.api_version == "v1":
-        values += [settings.client_id, settings.client_version]
-    return {name: value for name, value in zip(SCOPE_HEADERS, values, strict=False) if value is not None}
+    if organization is not None:
+        settings = dataclasses.replace(settings, organization=organization)
+    return {
+        field.header: getattr(settings, name)
+        for name, field in EXTRA_FIELDS.items()
+        if field.header is not None
+        and settings.api_version in field.header_versions
+        and getattr(settings, name) is not None
+    }
 
 
 class StabilitySession(requests.Session):

@@ -9,14 +9,14 @@ from urllib.parse import quote, quote_plus, unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Scrubber", "secrets_of_proxy"]
+__all__ = ["Redactor", "proxy_secrets"]
 
 _MASK: Final = "***"
 _FRAGMENT: Final = 8
 """Characters of a key in a row that count as a leak: services like to echo a part of what they refuse."""
 
 
-def secrets_of_proxy(url: str) -> list[str]:
+def proxy_secrets(url: str) -> list[str]:
     """Return what must not be shown of a proxy's URL: its password, as written, as sent, as a Basic token."""
     userinfo = url.rpartition("://")[2].rpartition("@")[0]
     user, _, password = userinfo.partition(":")
@@ -26,7 +26,7 @@ def secrets_of_proxy(url: str) -> list[str]:
     return [password, unquote(password), basic]
 
 
-class Scrubber:
+class Redactor:
     """Replaces secrets, their usual encodings and longer fragments of them in text.
 
     :param secrets: the values that must not be shown; empty ones are passed over.

@@ -1,6 +1,6 @@
 """How many credits are enough: what a threshold may be, the comparison, and the words for it.
 
-One place, so that a gate, a branch and a log line cannot come to different answers.
+One place, so that a gate, a branch and a log line cannot disagree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
     "parse_min_credits",
 ]
 
-_PLAIN_BELOW: Final = 1e15  # above that a float's decimals are noise, and a plain number is hard to read
+_PLAIN_BELOW: Final = 1e15  # above, a float's decimals are noise, and a plain number is hard to read
 
 
 def parse_min_credits(value: object) -> float:
@@ -37,20 +37,20 @@ def parse_credits(name: str, value: object, or_what: str = "") -> float:
     """Return the number of credits that a parameter stands for.
 
     :param name: of the parameter, for the error.
-    :param or_what: what else is allowed, for the error.
+    :param or_what: what else it may be, for the error.
     :raises StabilityParameterError: for anything but a finite number of 0 or more, or the text of one.
     """
-    allowed = f"allowed is a finite number of 0 or more{or_what}"
-    # bool is an int to Python, and min_credits=True is a mistake to everybody else.
+    must_be = f"it must be a finite number of 0 or more{or_what}"
+    # To Python a bool is an int; to everybody else min_credits=True is a mistake.
     if isinstance(value, bool) or not isinstance(value, str | numbers.Real | Decimal):
-        raise StabilityParameterError(f"{name} is {value!r}, a {type(value).__name__}; {allowed}")
+        raise StabilityParameterError(f"{name} is {value!r}, a {type(value).__name__}; {must_be}")
     try:
-        # float() reads "1_000", which nobody writes into a template on purpose.
+        # float() accepts "1_000", which nobody writes into a template on purpose.
         number = math.nan if isinstance(value, str) and "_" in value else float(value)
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
-        raise StabilityParameterError(f"{name} is {value!r}; {allowed}")
+        raise StabilityParameterError(f"{name} is {value!r}; {must_be}")
     return number
 
 
@@ -82,9 +82,9 @@ def describe_credits(available: float) -> str:
 
 
 def describe(available: float, needed: float) -> str:
-    """Return the one line that says what is known, such as ``12.5 credits, need 40, short 27.5``."""
-    known = f"{describe_credits(available)}, need {_plain(needed)}"
-    return known if is_enough(available, needed) else f"{known}, short {_difference(needed, available)}"
+    """Return a balance and a need in one line, such as ``12.5 credits, need 40, short 27.5``."""
+    line = f"{describe_credits(available)}, need {_plain(needed)}"
+    return line if is_enough(available, needed) else f"{line}, short {_difference(needed, available)}"
 
 
 def _plain(number: float) -> str:

@@ -1,4 +1,4 @@
-"""What a permanent error does to a task: it fails at once."""
+"""What a permanent error does to a task: it fails at once, without retries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from airflow_provider_stability.exceptions import StabilityError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["permanent_errors_fail_at_once", "whose"]
+__all__ = ["describe_target", "fail_fast"]
 
 
-def whose(task: Any) -> str:
-    """Return whose credits a task of this package asks about, for whoever reads one line of its log.
+def describe_target(task: Any) -> str:
+    """Return whose credits a task of this package is about, for its log: the connection and the organization.
 
     :param task: an operator with a ``stability_conn_id``, and perhaps an ``organization``.
     """
@@ -26,11 +26,11 @@ def whose(task: Any) -> str:
 
 
 @contextmanager
-def permanent_errors_fail_at_once(task: Any) -> Iterator[None]:
-    """Turn an error that no retry can mend into the exception that Airflow does not retry.
+def fail_fast(task: Any) -> Iterator[None]:
+    """Turn a permanent error into the exception that Airflow does not retry.
 
-    Transient errors pass as they are, so that the task's ``retries`` count for them. To be used around
-    everything else a sensor does: inside a poke, Airflow's ``soft_fail`` would make a skip of an
+    Transient errors pass through, so that the task's ``retries`` apply to them. This must be around
+    everything else that a sensor does: inside a poke, Airflow's ``soft_fail`` would skip on an
     AirflowFailException.
 
     :param task: the operator.
@@ -41,5 +41,5 @@ def permanent_errors_fail_at_once(task: Any) -> Iterator[None]:
     except StabilityError as error:
         if error.transient:
             raise
-        said = f"Not retried, as it would fail again: {error}. {error.advice} ({whose(task)})"
-        raise AirflowFailException(said) from error
+        message = f"Not retried, as it would fail again: {error}. {error.advice} ({describe_target(task)})"
+        raise AirflowFailException(message) from error

@@ -18,7 +18,7 @@ from airflow_provider_stability.connection.fields import (
     PLACEHOLDERS,
     RELABELING,
 )
-from airflow_provider_stability.connection.loading import settings_of
+from airflow_provider_stability.connection.loading import load_settings
 from airflow_provider_stability.connection.parameters import check_connection_id, check_max_retries
 from airflow_provider_stability.exceptions import StabilityError
 from airflow_provider_stability.gate.credits import describe_credits
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StabilityHook"]
 
-_LONGEST_TEST_MESSAGE = 2000  # what Airflow 3.3's connection test takes (datamodels/connection_test.py)
+_MAX_TEST_MESSAGE = 2000  # what Airflow 3.3's connection test takes (datamodels/connection_test.py)
 
 
 class StabilityHook(BaseHook):
@@ -90,7 +90,7 @@ class StabilityHook(BaseHook):
         return self._client
 
     def _settings(self) -> Settings:
-        return settings_of(self.stability_conn_id, self.get_connection)
+        return load_settings(self.stability_conn_id, self.get_connection)
 
     def get_conn(self) -> requests.Session:
         """Return the session, to call anything else with the same credentials.
@@ -140,7 +140,7 @@ class StabilityHook(BaseHook):
                 balance = hook.get_balance()
                 wanted = hook.client.settings.organization
         except StabilityError as error:
-            return False, f"{error}. {error.advice}"[:_LONGEST_TEST_MESSAGE]
+            return False, f"{error}. {error.advice}"[:_MAX_TEST_MESSAGE]
         if wanted is None:
             chosen = account.default_organization
         else:
@@ -149,7 +149,7 @@ class StabilityHook(BaseHook):
             f"organization {chosen.name} ({chosen.id})" if chosen else f"organization {wanted or 'not named'}"
         )
         words = f"Connected as {account.email} ({account.id}), {where}: {describe_credits(balance.credits)}"
-        return True, words[:_LONGEST_TEST_MESSAGE]
+        return True, words[:_MAX_TEST_MESSAGE]
 
     # Airflow up to 3.1 draws the connection form from these two; it wants them in the class itself. Later
     # versions read the same definition from provider_info and leave them alone.
@@ -166,7 +166,7 @@ class StabilityHook(BaseHook):
         kinds = {"boolean": BooleanField, "integer": IntegerField}
         widgets = {}
         for field in EXTRA_FIELDS.values():
-            kind = kinds.get(field.kind, StringField)
+            kind = kinds.get(field.rule.kind, StringField)
             options: dict[str, Any] = {"description": field.help, "default": field.default}
             if kind is not BooleanField:
                 options |= {"widget": BS3TextFieldWidget(), "validators": [Optional()]}

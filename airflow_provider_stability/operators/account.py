@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once
+from airflow_provider_stability.gate.fail_fast import fail_fast
 from airflow_provider_stability.hooks.stability import StabilityHook
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class AccountOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the account and return it for XCom."""
-        with permanent_errors_fail_at_once(self):
+        with fail_fast(self):
             fields = _checked(self.fields)
             with StabilityHook(self.stability_conn_id) as hook:
                 account = hook.get_account()
@@ -75,7 +75,7 @@ def _checked(fields: object) -> list[str] | None:
         return None
     names = list(fields) if isinstance(fields, Iterable) and not isinstance(fields, str) else []
     if not names or not all(isinstance(each, str) for each in names):
-        raise StabilityParameterError(f"fields is {fields!r}; allowed is None or a list of names of fields")
+        raise StabilityParameterError(f"fields is {fields!r}; it must be None or a list of field names")
     return names
 
 
@@ -86,6 +86,7 @@ def _select(account: Account, fields: list[str] | None) -> dict[str, Any]:
     known = set(type(account).model_fields) | set(values)
     if unknown := [each for each in fields if each not in known]:
         raise StabilityParameterError(
-            f"fields has {', '.join(map(repr, unknown))}; allowed are {', '.join(sorted(known))}"
+            f"fields has {', '.join(map(repr, unknown))}; "
+            f"it must be None or a list of {', '.join(sorted(known))}"
         )
     return {each: values.get(each) for each in fields}

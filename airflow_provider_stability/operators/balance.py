@@ -15,7 +15,7 @@ from airflow_provider_stability.gate.credits import (
     is_enough,
     parse_min_credits,
 )
-from airflow_provider_stability.gate.fail_fast import permanent_errors_fail_at_once
+from airflow_provider_stability.gate.fail_fast import fail_fast
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.links import BillingLink
 
@@ -54,7 +54,7 @@ class BalanceOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the balance and return it for XCom."""
-        with permanent_errors_fail_at_once(self):
+        with fail_fast(self):
             organization = check_organization(self.organization, is_given=self._names_organization)
             with StabilityHook(self.stability_conn_id) as hook:
                 available = hook.get_balance(organization).credits
@@ -102,7 +102,7 @@ class BalanceBranchOperator(BaseBranchOperator):
 
     def choose_branch(self, context: Context) -> str | Iterable[str]:  # noqa: ARG002  # Airflow's signature
         """Return the tasks to follow."""
-        with permanent_errors_fail_at_once(self):
+        with fail_fast(self):
             needed = parse_min_credits(self.min_credits)
             organization = check_organization(self.organization, is_given=self._names_organization)
             with StabilityHook(self.stability_conn_id) as hook:

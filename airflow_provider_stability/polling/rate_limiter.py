@@ -1,78 +1,60 @@
-"""What may be asked with one key, and when: the published limit, and the pauses the service asks for."""
+"""When a request is allowed with one key: the published rate limit, and the pauses that the service wants."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
 
-__all__ = ["BUDGET", "WINDOW", "Budget", "Reason"]
+from airflow_provider_stability.polling.timing import Timing
 
-BUDGET: Final = 120
-WINDOW: Final = 10.0
-"""So many requests in so many seconds with one key, of the 150 in 10 s that Stability AI publishes."""
+__all__ = ["Pause", "RateLimiter"]
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why the service is left alone.
-
-    :param error: what it said.
-    :param until: seconds since the epoch.
-    """
+class Pause:
+    """A time without requests: the error that asked for it, and its end in seconds since the epoch."""
 
     error: str
     until: float
 
 
-class Budget:
-    """What the service was asked with one key, and how long it wants to be left alone.
+class RateLimiter:
+    """The requests and the pause of one API key. May be used from any thread."""
 
-    Outlives its poller for as long as it matters: who joins after the last one has left is no new customer.
-    """
-
-    def __init__(self) -> None:
-        self._requests: deque[float] = deque(maxlen=BUDGET)
+    def __init__(self, timing: Timing | None = None) -> None:
+        timing = timing or Timing()
+        self._clock = timing.clock
+        self._window = timing.window
+        self._requests: deque[float] = deque(maxlen=timing.requests)
+        self._pause: Pause | None = None
         self._pause_end = 0.0
-        self.reason: Reason | None = None
-        """That of the pause, while there is one."""
         self._lock = threading.Lock()
 
     @property
-    def wait(self) -> float:
-        """Seconds until a request may be made; 0 where it may now. May be read from any thread."""
-        now = time.monotonic()
-        is_full = len(self._requests) == BUDGET
-        free_at = max(self._pause_end, self._requests[0] + WINDOW if is_full else now)
-        return max(0.0, free_at - now)
+    def delay(self) -> float:
+        """Seconds until a request is allowed; 0 if it is now."""
+        is_full = len(self._requests) == self._requests.maxlen
+        free_at = self._requests[0] + self._window if is_full else 0.0
+        return max(0.0, free_at - self._clock.monotonic(), self._pause_end - self._clock.monotonic())
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the service has asked for a pause that is not over."""
-        return self._pause_end > time.monotonic()
+    def current_pause(self) -> Pause | None:
+        """The pause that the service has asked for, until it is over."""
+        return self._pause if self._pause_end > self._clock.monotonic() else None
 
-    @property
-    def matters_for(self) -> float:
-        """Seconds until all this is over."""
-        return max(WINDOW, self._pause_end - time.monotonic())
-
-    def take(self) -> bool:
-        """Count a request if it may be made now, and return whether it may. From any thread."""
+    def try_acquire(self) -> bool:
+        """Count a request if it is allowed now, and return whether it is."""
         with self._lock:
-            if self.wait > 0:
+            if self.delay > 0:
                 return False
-            self.count()
+            self._requests.append(self._clock.monotonic())
             return True
 
-    def count(self) -> None:
-        """Count a request."""
-        self._requests.append(time.monotonic())
-
-    def pause(self, seconds: float, why: str = "") -> None:
-        """Allow none for so long."""
-        end = time.monotonic() + seconds
-        if end > self._pause_end:
-            self._pause_end = end
-            self.reason = Reason(why, time.time() + seconds)
+    def pause(self, seconds: float, error: str) -> None:
+        """Allow no request for so long. The longest of several pauses counts."""
+        with self._lock:
+            end = self._clock.monotonic() + seconds
+            if end > self._pause_end:
+                self._pause_end = end
+                self._pause = Pause(error, self._clock.time() + seconds)

@@ -16,36 +16,36 @@ from airflow_provider_stability.connection.parameters import check_connection_id
 from airflow_provider_stability.exceptions import StabilityParameterError
 from airflow_provider_stability.gate.credits import describe_credits
 from airflow_provider_stability.gate.crossing import CrossingDetector, Direction
-from airflow_provider_stability.polling.balance_poll import Failed
-from airflow_provider_stability.polling.poller import join
+from airflow_provider_stability.gate.outcome import Failed
+from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_stability.polling.balance_poll import Waiter
+    from airflow_provider_stability.polling.subscription import Subscription
 
 __all__ = ["BalanceCrossingTrigger"]
 
-_READ_AGAIN_AFTER: Final = (1, 4)  # seconds: Airflow may be starting, too
+_LOAD_DELAYS: Final = (1, 4)  # seconds between attempts: Airflow may still be starting
 
-_SETTLE: Final = 5.0
-"""Seconds from an event to the note that it was fired. A triggerer stores its events once a second or so (3.3
-``TriggerRunnerSupervisor.run_once``) and a note at once: dying between the two, it would lose the event."""
+_SAVE_DELAY: Final = 5.0
+"""Seconds from an event until the trigger saves that it has fired. A triggerer
+stores events about once a second (3.3 ``TriggerRunnerSupervisor.run_once``), but this state at once: if it
+died between the two, the event would be lost."""
 
 
 class BalanceCrossingTrigger(BaseEventTrigger):
-    """Fire when the balance crosses a threshold: ``below`` to have it topped up, ``above`` for a backlog.
+    """Fire when the balance crosses a threshold: ``below`` for an alert, ``above`` to start a backlog.
 
-    For an ``AssetWatcher``. It fires on the crossing and not on the level, which would start the DAG for
-    ever, and shares the poll of the gates. The event is plain JSON: ``{"direction", "threshold", "credits",
+    For an ``AssetWatcher``. It fires on the crossing and not on the level, which would start the DAG over and
+    over, and shares the poll of the gates. The event is plain JSON: ``{"direction", "threshold", "credits",
     "organization"}``.
 
-    A restart of the triggerer neither invents a crossing nor loses one that happened meanwhile, on Airflow
-    3.3 and later, where a watcher can keep its state; give each asset a trigger of its own for that. Before,
-    a crossing while no triggerer runs is lost. If the triggerer dies within seconds of firing, the event may
-    come twice.
+    On Airflow 3.3 and later, where a watcher can keep its state, a restart of the triggerer neither invents a
+    crossing nor loses one; each asset needs a trigger of its own for that. Before, a crossing while no
+    triggerer runs is lost. If the triggerer dies within seconds of firing, the event may come twice.
 
-    Errors do not end it: it says them in the triggerer's log and goes on, after a wrong key with the next
+    Errors do not end it: it logs them in the triggerer's log and continues, after a wrong key with the next
     interval.
 
     :param threshold: credits, 0 or more. Below are fewer, above are as many or more.
@@ -54,7 +54,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
     :param organization: whose credits. None: the connection's organization, else the account's default.
     :param stability_conn_id: the connection, of type ``stability``.
     :param poke_interval: seconds between two polls, at most; above 0.
-    :raises StabilityParameterError: for a parameter that is none of these.
+    :raises StabilityParameterError: for any other value.
     """
 
     def __init__(
@@ -68,19 +68,21 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         poke_interval: float = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow gives it no types
-        # Checked here, as the DAG file makes it: a DAG that cannot work is not to be taken.
+        # Checked here, as the DAG file makes it: a DAG that cannot work must not be accepted.
         CrossingDetector(threshold, direction, rearm_band)
         check_organization(organization)
         check_connection_id(stability_conn_id)
         if not 0 < poke_interval < math.inf:
-            raise StabilityParameterError(f"poke_interval is {poke_interval!r}; allowed are seconds above 0")
+            raise StabilityParameterError(
+                f"poke_interval is {poke_interval!r}; it must be a finite number of seconds above 0"
+            )
         self.threshold = threshold
         self.direction = direction
         self.rearm_band = rearm_band
         self.organization = organization
         self.stability_conn_id = stability_conn_id
         self.poke_interval = poke_interval
-        self._noted: bool | None = None  # what the store has of the detector's state
+        self._saved: bool | None = None  # what the store has of the detector's state
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process, and what tells it from others."""
@@ -91,49 +93,52 @@ class BalanceCrossingTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever, and fire at each crossing."""
         detector = CrossingDetector(self.threshold, self.direction, self.rearm_band)
-        detector.is_armed = self._noted = await self._recall()
-        settling: asyncio.Task[None] | None = None
+        detector.is_armed = self._saved = await self._load()
+        saving: asyncio.Task[None] | None = None
         try:
             while True:
-                waiter = join(
+                subscription = subscribe(
                     self.stability_conn_id, self.organization, math.inf, self.poke_interval, is_watcher=True
                 )
                 try:
-                    async for available in self._balances(waiter):
+                    async for available in self._balances(subscription):
                         if detector.has_crossed(available):
-                            self._say_crossed(available)
+                            self._log_crossing(available)
                             yield TriggerEvent(self._payload(available))
-                            if settling is not None:
-                                settling.cancel()
-                            settling = asyncio.create_task(self._remember_later(detector))
-                        elif detector.is_armed != self._noted and (settling is None or settling.done()):
-                            await self._remember(detector)
+                            if saving is not None:
+                                saving.cancel()
+                            saving = asyncio.create_task(self._save_later(detector))
+                        elif detector.is_armed != self._saved and (saving is None or saving.done()):
+                            await self._save(detector)
                 finally:
-                    waiter.leave()
-                assert isinstance(waiter.outcome, Failed)
-                self.log.error("Watching on: %s. %s", waiter.outcome.error, waiter.outcome.error.advice)
+                    subscription.cancel()
+                assert isinstance(subscription.outcome, Failed)
+                error = subscription.outcome.error
+                self.log.error("Still watching after an error: %s. %s", error, error.advice)
                 await asyncio.sleep(self.poke_interval)
         finally:
-            if settling is not None:
-                settling.cancel()
+            if saving is not None:
+                saving.cancel()
 
-    async def _balances(self, waiter: Waiter) -> AsyncIterator[float]:
-        """Yield the balance of each poll, until an error that waiting cannot mend."""
-        said: str | None = None
+    async def _balances(self, subscription: Subscription) -> AsyncIterator[float]:
+        """Yield the balance of each poll, until a permanent error."""
+        logged: str | None = None
         while True:
-            await waiter.wait()
-            if waiter.is_over:
+            await subscription.wait()
+            if subscription.outcome is not None:
                 return
-            known = waiter.known
-            if waiter.is_known and known.credits is not None:
-                said = None
-                yield known.credits
-            elif known.error_kind != said:
-                said = known.error_kind
-                self.log.warning("Watching on, balance unknown: %s", known.error)
+            latest = subscription.latest
+            if latest.is_balance_known and latest.credits is not None:
+                logged = None
+                yield latest.credits
+            elif latest.error_kind != logged:
+                logged = latest.error_kind
+                self.log.warning("Still watching; could not read the balance: %s", latest.error)
 
-    def _say_crossed(self, available: float) -> None:
-        self.log.info("%s: crossed %g to %s", describe_credits(available), self.threshold, self.direction)
+    def _log_crossing(self, available: float) -> None:
+        self.log.info(
+            "%s: now %s the threshold of %g", describe_credits(available), self.direction, self.threshold
+        )
 
     def _payload(self, available: float) -> dict[str, Any]:
         return {
@@ -145,7 +150,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
 
     @property
     def _key(self) -> str:
-        """Where the state is kept: another threshold of the same asset has another state."""
+        """Where the state is stored: another threshold of the same asset has another state."""
         what = (
             float(self.threshold),
             self.direction,
@@ -155,27 +160,27 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         )
         return f"stability_{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}"
 
-    async def _recall(self) -> bool | None:
+    async def _load(self) -> bool | None:
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return None
-        for pause in (*_READ_AGAIN_AFTER, None):
+        for delay in (*_LOAD_DELAYS, None):
             try:
                 kept = await store.aget(self._key)
-            except Exception as error:  # noqa: BLE001  # to watch without a memory is better than not to watch
-                self.log.warning("What was known before the restart cannot be read: %s", error)
-                if pause is not None:
-                    await asyncio.sleep(pause)
+            except Exception as error:  # noqa: BLE001  # watching without a memory is better than not watching
+                self.log.warning("Could not read the state from before the restart: %s", error)
+                if delay is not None:
+                    await asyncio.sleep(delay)
             else:
                 return kept.get("is_armed") if isinstance(kept, dict) else None
         return None
 
-    async def _remember_later(self, detector: CrossingDetector) -> None:
-        """Note what is so once the event has been stored: who dies before that repeats it."""
-        await asyncio.sleep(_SETTLE)
-        await self._remember(detector)
+    async def _save_later(self, detector: CrossingDetector) -> None:
+        """Save the state once the event is stored: a triggerer that dies before repeats the event."""
+        await asyncio.sleep(_SAVE_DELAY)
+        await self._save(detector)
 
-    async def _remember(self, detector: CrossingDetector) -> None:
+    async def _save(self, detector: CrossingDetector) -> None:
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return
@@ -183,6 +188,6 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         try:
             await store.aset(self._key, {"is_armed": is_armed})
         except Exception as error:  # noqa: BLE001  # as above; the next poll tries again
-            self.log.warning("A restart will not know of this crossing: %s", error)
+            self.log.warning("Could not save the state; a restart would not know of it: %s", error)
         else:
-            self._noted = is_armed
+            self._saved = is_armed

@@ -247,7 +247,7 @@ def tried(
     baseline = measure(Path.cwd(), files, modules, work)
     home = warm_up(files)
     _SEEN.update(baseline.seconds)
-    _TEST_FILES.update(str(each) for each in (Path.cwd() / "tests").glob("*.py"))
+    _TEST_FILES.update(str(each) for each in (Path.cwd() / "tests").rglob("*.py"))
 
     # Without a mutant, and under the same load, no test may fail: else a kill would prove nothing.
     controls: list[Mutant] = [

@@ -1,0 +1,81 @@
+"""Reads one Airflow connection for all polls that go by it, and keeps its settings for a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from airflow_provider_stability.connection.loading import connection_disappeared, load_settings_async
+from airflow_provider_stability.exceptions import StabilityConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_stability.connection.settings import Settings
+    from airflow_provider_stability.polling.timing import Timing
+
+__all__ = ["ConnectionReader"]
+
+log = logging.getLogger(__name__)
+
+_reads: set[asyncio.Task[Settings]] = set()
+"""Those under way: an event loop itself would drop one that hangs."""
+
+
+class ConnectionReader:
+    """The settings of one connection."""
+
+    def __init__(self, connection_id: str, timing: Timing) -> None:
+        self._connection_id = connection_id
+        self._timing = timing
+        self._settings: Settings | None = None
+        self._was_read = False
+        self.read_at = -float("inf")
+        """When the settings were read, by the monotonic clock."""
+        self._reading: asyncio.Task[Settings] | None = None
+
+    async def current(self, *, anew: bool = False) -> Settings:
+        """Return the settings, at most a minute old.
+
+        :raises StabilityConfigurationError: if they cannot be had; permanent only where the connection is
+            wrong.
+        """
+        if anew:
+            self._settings = None
+        age = self._timing.clock.monotonic() - self.read_at
+        if self._settings is not None and age < self._timing.settings:
+            return self._settings
+        try:
+            return await self._read()
+        except StabilityConfigurationError as error:
+            if error.is_missing and self._was_read:
+                # Not with the settings it had: it may have been deleted.
+                raise connection_disappeared(self._connection_id) from None
+            if not error.transient or self._settings is None:
+                raise
+            log.warning("Using the connection as it was before: %s", error)
+            return self._settings
+
+    async def _read(self) -> Settings:
+        """Read the connection, once for all who ask meanwhile."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(load_settings_async(self._connection_id))
+            _reads.add(self._reading)
+            self._reading.add_done_callback(_reads.discard)
+        reading = self._reading
+        # Never cancelled: breaking off a read can break the triggerer's channel to Airflow (seen on 3.0.6).
+        await asyncio.wait([reading], timeout=self._timing.read)
+        # One that was given up may return after a later one, with settings that have been replaced.
+        is_latest = self._reading is reading
+        if is_latest:
+            self._reading = None
+        if not reading.done():
+            raise StabilityConfigurationError(
+                f"connection {self._connection_id!r} could not be read within {self._timing.read:g} s: "
+                "Airflow or its secrets backend does not answer",
+                transient=True,
+            )
+        settings = reading.result()
+        if is_latest:
+            self._settings, self.read_at = settings, self._timing.clock.monotonic()
+            self._was_read = True
+        return settings
