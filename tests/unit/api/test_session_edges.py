@@ -22,8 +22,6 @@ from airflow_provider_stability.simulator import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_mock import MockerFixture
-
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 ENGINES = "/v1/engines/list"
@@ -116,10 +114,9 @@ def test_certificates_can_be_those_of_one_call() -> None:
         assert asking.run(ENGINES, verify=path).status_code == 200
 
 
-def test_the_first_repetition_comes_within_half_a_second(simulator: Simulator, mocker: MockerFixture) -> None:
+def test_the_first_repetition_comes_within_half_a_second(simulator: Simulator) -> None:
     seconds: list[float] = []
-    mocker.patch("time.sleep", side_effect=seconds.append)
-    with client(simulator.base_url, 1) as asking:
+    with client(simulator.base_url, 1, sleep=seconds.append) as asking:
         for _ in range(20):
             simulator.fail(503)
             asking.get_balance()

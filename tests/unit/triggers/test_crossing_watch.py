@@ -76,7 +76,7 @@ async def test_an_error_is_said_once_for_as_long_as_it_is_the_same(
     said = [line.removeprefix("Watching on, balance unknown: GET /v1/user/balance: ") for _, line in lines]
     assert [each[:20] for each in said] == [
         "503 service_unavaila",
-        "the answer is not wh",
+        "the response (applic",
         "503 service_unavaila",
     ]
     assert events == []
