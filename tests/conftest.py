@@ -56,7 +56,9 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
             _path.unlink()
 
 from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
+from support.keys import KEY  # noqa: E402
 
+from airflow_provider_stability.simulator import Simulator  # noqa: E402
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
 
@@ -89,6 +91,14 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Serve an account with 12.5 credits, and 60 in ``org-b``, that the default connection leads to."""
+    with Simulator(credits=12.5, organizations={"org-b": 60.0}, api_key=KEY, rate_limit=100_000) as simulator:
+        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
+        yield simulator
 
 
 @pytest.fixture

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from airflow_provider_stability.polling.shared_key import Answer
     from airflow_provider_stability.polling.timing import Timing
 
-__all__ = ["TASK_NAME", "BalancePoll"]
+__all__ = ["BalancePoll"]
 
 log = logging.getLogger(__name__)
 
-TASK_NAME: Final = "stability-poll"
 _NEVER: Final = -math.inf
 
 
 class BalancePoll:
     """One poll for all subscriptions to an organization. It lives some seconds longer than the last of them.
 
+    :param connection_id: for the log.
     :param organization: as the gates name it.
     :param ask: returns an answer that is newer than a point in time. Raises nothing.
     :param on_failed: is told of a permanent error, to make this poll and perhaps others ``fail``.
@@ -45,6 +45,7 @@ class BalancePoll:
 
     def __init__(
         self,
+        connection_id: str,
         organization: str | None,
         timing: Timing,
         *,
@@ -52,7 +53,7 @@ class BalancePoll:
         on_failed: Callable[[BalancePoll, StabilityError], Awaitable[None]],
         on_empty: Callable[[BalancePoll], None],
     ) -> None:
-        self.organization = organization
+        self._connection_id, self.organization = connection_id, organization
         self.timing = timing
         self.latest = Observation()
         self._ask, self._on_failed, self._on_empty = ask, on_failed, on_empty
@@ -67,7 +68,7 @@ class BalancePoll:
         # In a context of its own: in that of the gate that happens to come first, it would log into that
         # gate's log.
         self._task = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context(), name=TASK_NAME
+            self._run(), context=contextvars.Context(), name="stability-poll"
         )
 
     @property
@@ -119,7 +120,9 @@ class BalancePoll:
                 await self._poll()
         except Exception as error:
             # A defect of ours. Without this, the gates would wait for a poll that has ended.
-            log.exception("The poll for organization %r broke", self.organization)
+            log.exception(
+                "The poll of connection %r, organization %r broke", self._connection_id, self.organization
+            )
             await self.fail(
                 StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_stability.polling.timing import Timing
 
 __all__ = ["Poller"]
-
-log = logging.getLogger(__name__)
 
 _MAX_CALLS: Final = 8
 """At once, for one connection."""
@@ -66,7 +63,12 @@ class Poller:
         """Return the poll for an organization."""
         if organization not in self._polls:
             self._polls[organization] = BalancePoll(
-                organization, self._timing, ask=self._ask, on_failed=self._fail, on_empty=self._drop
+                self._connection_id,
+                organization,
+                self._timing,
+                ask=self._ask,
+                on_failed=self._fail,
+                on_empty=self._drop,
             )
         return self._polls[organization]
 
@@ -91,18 +93,12 @@ class Poller:
             answer = await self._read(settings, organization, since)
             if isinstance(answer, Answer) and answer.is_refusal and self._connection.read_at <= answer.at:
                 # Before it is believed: the key may have been rotated, and the connection with it.
-                current = await self._connection.reread()
+                current = await self._connection.current(anew=True)
                 if current != settings:
                     answer = await self._read(current, organization, since)
         except StabilityError as error:
-            found = as_value(error)
-        except Exception as error:
-            # A defect of ours. Waiting without a balance would hide it until the timeout.
-            log.exception("The poll of connection %r broke", self._connection_id)
-            found = StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
-        else:
-            return answer
-        return Answer(found, self._timing.clock.monotonic())
+            return Answer(as_value(error), self._timing.clock.monotonic())
+        return answer
 
     async def _read(self, settings: Settings, organization: str | None, since: float) -> Answer | NotYet:
         key = self._key = self._shared_key(settings)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from support.airflow_runs import run_dag
 
-from airflow_provider_stability.simulator import Simulator
+if TYPE_CHECKING:
+    from airflow_provider_stability.simulator import Simulator
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 

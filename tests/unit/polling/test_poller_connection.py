@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
-from support import polling_gates
 from support.log_lines import level_and_text, lines_of
 from support.polling_gates import (
     CONNECTION,
@@ -28,8 +27,6 @@ from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import RecordedRequest, Simulator
 
@@ -40,17 +37,9 @@ NOT_FOUND_NOW = (
 )
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
 
 
 @pytest.fixture

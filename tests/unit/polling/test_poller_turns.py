@@ -7,8 +7,6 @@ import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from support import polling_gates
 from support.polling_gates import DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability.api.client import StabilityClient
@@ -22,16 +20,12 @@ from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+
+    import pytest
 
     from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     PokeReturnValue,
 )
-from support import poke_gates
 from support.poke_gates import gate, when
 
 from airflow_provider_stability.exceptions import (
@@ -20,22 +19,9 @@ from airflow_provider_stability.exceptions import (
 from airflow_provider_stability.links import BILLING_URL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.simulator import Simulator
 
 BALANCE = "/v1/user/balance"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
 
 
 def test_a_gate_with_enough_credits_opens_with_one_request_and_returns_them(account: Simulator) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
-from support import poke_gates
 from support.poke_gates import gate
 
 from airflow_provider_stability.connection import loading as connections
@@ -28,16 +27,9 @@ NEVER = "\0"
 NOT_DEFINED = "connection 'stability_default': it is not defined"
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
 
 
 @contextmanager

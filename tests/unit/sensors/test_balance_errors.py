@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
 )
-from support import poke_gates
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.poke_gates import KEY, gate, when
+from support.keys import KEY
+from support.poke_gates import gate, when
 
 from airflow_provider_stability.exceptions import (
     StabilityError,
@@ -20,21 +20,7 @@ from airflow_provider_stability.exceptions import (
 from airflow_provider_stability.hooks.stability import StabilityHook
 from airflow_provider_stability.simulator import Simulator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BALANCE = "/v1/user/balance"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
 
 
 @pytest.mark.parametrize(

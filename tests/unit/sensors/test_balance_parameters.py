@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from support import poke_gates
 from support.poke_gates import gate
 
 from airflow_provider_stability.exceptions import (
@@ -15,15 +14,7 @@ from airflow_provider_stability.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.simulator import Simulator
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
 
 
 @pytest.mark.parametrize(

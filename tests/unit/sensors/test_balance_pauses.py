@@ -5,25 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from support import poke_gates
 from support.poke_gates import gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.simulator import Simulator
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
 
 
 def test_no_request_comes_before_retry_after_has_passed(account: Simulator) -> None:
