@@ -1,7 +1,6 @@
 """How a wait ends, and the trigger event that says so.
 
-An event is plain JSON without a secret, as Airflow stores it: ``{"status": "success", "credits": 52.5}``,
-``{"status": "timeout", "message": ...}`` or ``{"status": "failed", "kind": ..., "message": ...}``.
+An event is plain JSON without a secret, as Airflow stores it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 from airflow_provider_stability.exceptions import StabilityError, permanent_error
 
-__all__ = ["Failed", "Opened", "Outcome", "TimedOut", "from_event"]
+__all__ = ["Failed", "Opened", "Outcome", "TimedOut", "from_event", "to_event"]
 
 
 @dataclass(frozen=True)
@@ -20,41 +19,33 @@ class Opened:
 
     credits: float
 
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "success", "credits": self.credits}
-
 
 @dataclass(frozen=True)
 class TimedOut:
-    """The wait's time is over.
-
-    :param message: the last balance and the last error.
-    """
+    """The time is over. The message has the last balance and the last error."""
 
     message: str
-
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "timeout", "message": self.message}
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A permanent error.
-
-    A value and not an exception: raised in many gates, one exception would grow a traceback from each of
-    them.
-    """
+    """A permanent error: a value, as one exception raised in many gates would grow a traceback from each."""
 
     error: StabilityError
 
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "failed", "kind": type(self.error).__name__, "message": str(self.error)}
-
 
 Outcome = Opened | TimedOut | Failed
+
+
+def to_event(outcome: Outcome) -> dict[str, Any]:
+    """Return the payload of the event with which a trigger reports an outcome."""
+    match outcome:
+        case Opened(available):
+            return {"status": "success", "credits": available}
+        case TimedOut(message):
+            return {"status": "timeout", "message": message}
+        case Failed(error):
+            return {"status": "failed", "kind": type(error).__name__, "message": str(error)}
 
 
 def from_event(event: object) -> Outcome:

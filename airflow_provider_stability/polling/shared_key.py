@@ -61,10 +61,7 @@ class SharedBalance:
 
 
 class SharedKey:
-    """What is common to all connections whose requests are the same but for the organization.
-
-    :param limiter: the key's, which connections with other settings share, too.
-    """
+    """What is common to all connections whose requests are the same but for the organization."""
 
     def __init__(self, timing: Timing, limiter: RateLimiter) -> None:
         self.limiter = limiter

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_stability.hooks.stability import StabilityHook
-
 __all__ = ["BalanceSensor"]
 
 _BACKSTOP: Final = 60.0
@@ -115,7 +113,11 @@ class BalanceSensor(BaseSensorOperator):
         self.stability_conn_id = stability_conn_id
         self.deferrable = self._is_deferrable(deferrable, in_triggerer=start_from_trigger or end_from_trigger)
         self.end_from_trigger = end_from_trigger
-        self.start_from_trigger = start_from_trigger and self._can_start_in_triggerer()
+        self.start_from_trigger = False
+        if start_from_trigger:
+            from airflow_provider_stability.version_compat import can_start_in_triggerer
+
+            self.start_from_trigger = can_start_in_triggerer(min_credits, organization, stability_conn_id)
         if self.start_from_trigger:
             from airflow.triggers.base import StartTriggerArgs
 
@@ -131,6 +133,7 @@ class BalanceSensor(BaseSensorOperator):
         """Read the balance once, and log it in one line."""
         from airflow_provider_stability.connection.loading import connection_disappeared
         from airflow_provider_stability.hooks.stability import StabilityHook
+        from airflow_provider_stability.metrics import recorded
 
         wait = current_wait()
         if wait.pause_left > _CLOCK_SLACK:
@@ -144,7 +147,9 @@ class BalanceSensor(BaseSensorOperator):
                 settings = hook.client.settings
                 wait.connection_was_read = True
                 organization = self._checked_organization() or settings.organization
-                available = self._read_balance(hook, organization)
+                available = recorded(
+                    self.stability_conn_id, organization, lambda: hook.get_balance(organization).credits
+                )
         except StabilityError as error:
             if getattr(error, "is_missing", False) and wait.connection_was_read:
                 error = connection_disappeared(self.stability_conn_id)
@@ -265,15 +270,6 @@ class BalanceSensor(BaseSensorOperator):
             wanted = in_triggerer or conf.getboolean("operators", "default_deferrable", fallback=False)
         return wanted
 
-    def _can_start_in_triggerer(self) -> bool:
-        """Return whether this Airflow can, with these parameters; if not, the task defers from a worker."""
-        from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
-
-        values = (self.min_credits, self.organization, self.stability_conn_id)
-        has_template = any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in values)
-        is_plain = all(each is None or isinstance(each, str | int | float) for each in values)
-        return STARTS_IN_TRIGGERER and is_plain and (RENDERS_IN_TRIGGERER or not has_template)
-
     def _deferral_limit(self) -> float:
         """Return the seconds that Airflow lets a deferral take; the ``execution_timeout`` counts, too."""
         limits = [timedelta(seconds=self.timeout + _BACKSTOP), self.execution_timeout]
@@ -312,19 +308,6 @@ class BalanceSensor(BaseSensorOperator):
             return left
         # In reschedule mode before 3.3, the next process would know of no pause and make a request.
         raise self._timed_out(f"{message}; ending it now, as no request is allowed before then.")
-
-    def _read_balance(self, hook: StabilityHook, organization: str | None) -> float:
-        """Return the balance, and record it in Airflow's metrics."""
-        from airflow_provider_stability.metrics import record_poll
-
-        found: float | StabilityError
-        try:
-            found = hook.get_balance(organization).credits
-        except StabilityError as error:
-            record_poll(self.stability_conn_id, organization, error)
-            raise
-        record_poll(self.stability_conn_id, organization, found)
-        return found
 
     def _checked_organization(self) -> str | None:
         return check_organization(self.organization, is_given=self._names_organization)

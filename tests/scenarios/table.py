@@ -247,7 +247,7 @@ TABLE: Final = (
         simulator(LITTLE, then={1: take_away}),
         SHORT,
         # Or the wait was over at its first look: where the machine is busy, a triggerer comes late.
-        "is not found now, and was before|" + LAST_BALANCE,
+        "was found before, but is not found now|" + LAST_BALANCE,
         requests=(1, 2),
         timeout=25,
     ),

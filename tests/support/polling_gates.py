@@ -11,23 +11,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.polling.registry import subscribe
-from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    import pytest
-
     from airflow_provider_stability.polling.subscription import Subscription
+    from airflow_provider_stability.simulator import Simulator
 
 __all__ = [
     "CONNECTION",
     "DEFAULT",
     "OTHERS",
-    "account",
     "are_failed",
     "beats",
-    "clock",
     "gaps",
     "gates",
     "in_a_loop",
@@ -41,23 +37,6 @@ _Parameters = ParamSpec("_Parameters")
 CONNECTION = "stability_default"
 DEFAULT = "org-default"
 OTHERS = {f"org-{number}": 10.0 for number in range(20)}
-
-
-@contextmanager
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Serve an account that the gates' connection leads to, with 10 credits in each organization."""
-    organizations = {"org-b": 10.0, "org-c": 10.0, **OTHERS}
-    with Simulator(credits=10, organizations=organizations, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
-        yield simulator
-
-
-@contextmanager
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Serve another account: its polls tell how much time has passed for those that must not come."""
-    with Simulator(rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
-        yield simulator
 
 
 def in_a_loop(

@@ -66,8 +66,10 @@ def test_a_detector_with_the_state_of_an_earlier_one_continues_where_that_stoppe
         ({"band": -1}, "rearm_band is -1; it must be a finite number of 0 or more"),
         (
             {"direction": "above", "threshold": 40, "band": 41},
-            ("rearm_band is 41; with direction 'above' it must be at most the threshold, 40: "
-            "the balance would have to fall below 0 before the next event"),
+            (
+                "rearm_band is 41; with direction 'above' it must be at most the threshold, 40: "
+                "the balance would have to fall below 0 before the next event"
+            ),
         ),
     ],
     ids=str,

@@ -131,18 +131,19 @@ def test_a_stored_value_that_is_no_wait_of_this_try_counts_as_none(kept: object)
         assert wait == Wait()
 
 
-def test_of_what_another_version_has_stored_the_known_fields_count() -> None:
+@pytest.mark.parametrize(
+    "stored",
+    [{"connection_was_read": True}, {"latest": {}, "mood": "good"}, {"latest": {"currency": 1}}],
+    ids=str,
+)
+def test_a_wait_that_another_version_has_stored_costs_the_memory_and_not_the_wait(
+    store_lines: list[Line], stored: dict[str, object]
+) -> None:
     store = Store()
-    store.kept[KEY] = {
-        "try_number": 1,
-        "connection_was_read": True,
-        "mood": "good",
-        "latest": {"credits": 12.5, "is_balance_known": True, "currency": "credits"},
-    }
+    store.kept[KEY] = {"try_number": 1} | stored
     with process(store) as wait:
-        assert wait.connection_was_read
-        assert wait.latest == Observation(credits=12.5, is_balance_known=True)
-        assert wait.pause_left == 0
+        assert wait == Wait(survives=False)
+    assert [each.level for each in store_lines] == ["WARNING"]
 
 
 def test_a_wait_without_a_store_does_not_survive_its_process(store_lines: list[Line]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from support import polling_gates
 from support.polling_gates import CONNECTION, beats, gates, in_a_loop, outcomes, pollers, until
 
 from airflow_provider_stability.gate.outcome import Opened
@@ -14,21 +12,9 @@ from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import pytest
 
     from airflow_provider_stability.simulator import Simulator
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
 
 
 def stream() -> Any:

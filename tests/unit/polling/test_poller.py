@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from support import polling_gates
 from support.polling_gates import (
     CONNECTION,
     DEFAULT,
@@ -32,24 +31,10 @@ from airflow_provider_stability.polling import rate_limiter as budget
 from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
 
 ORGANIZATIONS = (None, "org-b", "org-c")
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
 
 
 @in_a_loop

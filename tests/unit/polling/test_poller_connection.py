@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
-from support import polling_gates
 from support.log_lines import level_and_text, lines_of
 from support.polling_gates import (
     CONNECTION,
@@ -28,29 +27,19 @@ from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import poller as polling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import RecordedRequest, Simulator
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 NOT_FOUND_NOW = (
-    "connection 'stability_default' is not found now, and was before: it has been deleted, "
+    "connection 'stability_default' was found before, but is not found now: it was deleted, "
     "or Airflow's secrets backend or API does not answer"
 )
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
 
 
 @pytest.fixture
@@ -129,7 +118,7 @@ async def test_a_connection_that_never_was_there_fails_its_gates_while_another_i
             assert isinstance(lost[0].outcome, Failed)
             said = str(lost[0].outcome.error)
             assert said.startswith("connection 'nowhere': it is not defined; add one of type 'stability'")
-            assert said.endswith("(if it is there, Airflow's secrets backend or API has not answered)")
+            assert said.endswith("(if it exists, Airflow's secrets backend or API did not answer)")
         await beats(clock)
         assert not any(outcomes(waiting))
 

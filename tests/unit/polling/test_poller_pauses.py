@@ -9,7 +9,6 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import polling_gates
 from support.polling_gates import CONNECTION, OTHERS, beats, gates, in_a_loop, outcomes, pollers, until
 
 from airflow_provider_stability.connection.loading import load_settings_async
@@ -25,7 +24,7 @@ from airflow_provider_stability.polling.rate_limiter import BUDGET
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from airflow_provider_stability.connection.settings import Settings
     from airflow_provider_stability.polling.subscription import Subscription
@@ -37,18 +36,6 @@ WHY = re.compile(
     r"no request before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, as the service has said: "
     r".*balance: 429 too_many_requests.* \(retry after 300 s\).*"
 )
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
 
 
 def has_heard_why(waiter: Subscription) -> bool:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import polling_gates
 from support.polling_gates import CONNECTION, DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability.connection.loading import load_settings_async
@@ -20,7 +19,7 @@ from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.polling.rate_limiter import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from airflow_provider_stability.simulator import Simulator
 
@@ -33,12 +32,6 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from support import polling_gates
 from support.polling_gates import DEFAULT, are_failed, gates, in_a_loop, outcomes, until
 
 from airflow_provider_stability.api.client import StabilityClient
@@ -22,16 +20,12 @@ from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+
+    import pytest
 
     from airflow_provider_stability.polling.subscription import Subscription
     from airflow_provider_stability.simulator import Simulator
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        yield simulator
 
 
 @asynccontextmanager
@@ -201,7 +195,7 @@ async def test_a_poll_that_breaks_by_a_defect_of_ours_fails_its_gates_and_no_oth
 async def test_a_connection_that_cannot_be_read_fails_its_gates_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr("airflow_provider_stability.connection.loading._RETRY_DELAYS", (0, 0))
     broken: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
     with gates(3, connection="nowhere") as lost:

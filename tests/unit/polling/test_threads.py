@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import polling_gates
 from support.polling_gates import (
     DEFAULT,
     OTHERS,
@@ -44,17 +43,9 @@ if TYPE_CHECKING:
 HTTP = '{"conn_type": "http", "host": "http://127.0.0.1:9", "password": "x"}'
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr("airflow_provider_stability.connection.loading._READ_AGAIN_AFTER", (0, 0))
-        yield simulator
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with polling_gates.clock(monkeypatch) as simulator:
-        yield simulator
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_stability.connection.loading._RETRY_DELAYS", (0, 0))
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def paused(seconds: float) -> Wait:
 @pytest.fixture
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a connection that is not found be looked for again at once."""
-    monkeypatch.setattr(loading, "_READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr(loading, "_RETRY_DELAYS", (0, 0))
 
 
 def test_each_poke_makes_one_request_and_logs_what_it_found(account: Simulator, lines: list[Line]) -> None:
