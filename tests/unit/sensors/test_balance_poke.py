@@ -134,7 +134,7 @@ def test_a_connection_that_disappears_during_a_wait_is_waited_for(
         assert gate().poke({})
     assert lines[1].level == "WARNING"
     assert lines[1].text.startswith(
-        f"{UNKNOWN}connection 'stability_default' is not found now, and was before"
+        f"{UNKNOWN}connection 'stability_default' was found before, but is not found now"
     )
 
 
