@@ -79,9 +79,13 @@ class BalancePoll:
 
     def subscribe(self, needed: float, interval: float, *, is_watcher: bool) -> Subscription:
         """Let a gate or a watcher wait here."""
+        is_first = not self._subscriptions
         subscription = Subscription(self, needed, interval, is_watcher=is_watcher)
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
+        if is_first and not self._is_fresh and self.timing.clock.monotonic() >= self._allowed_at:
+            # What gates that have left were told is too old: this one starts as in a new poll.
+            self.latest, self._refusal, self._is_wanted_now = Observation(), None, True
         if self._refusal is not None:
             self._answer(subscription, Failed(self._refusal))
         elif self.latest.state is not None and not is_watcher:
