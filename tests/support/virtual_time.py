@@ -55,7 +55,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[_Args]], _Result], *args: Unpack[_Args]
+        self, executor: Executor | None, func: Callable[[Unpack[_Args]], _Result], *args: *_Args
     ) -> asyncio.Future[_Result]:
         future = super().run_in_executor(executor, func, *args)
         self._in_executors += 1

@@ -50,20 +50,22 @@ def test_120_requests_are_allowed_and_the_next_when_the_first_is_10_s_old(
 
 
 def test_the_longest_of_several_pauses_counts(clock: VirtualClock, limiter: RateLimiter) -> None:
-    assert limiter.delay == 0
-    assert limiter.current_pause is None
+    def state() -> tuple[float, Pause | None]:
+        return limiter.delay, limiter.current_pause
+
+    assert state() == (0, None)
     limiter.pause(60, "slow down")
     first = Pause("slow down", clock.time() + 60)
     for seconds in (5, 60):
         limiter.pause(seconds, "and again")
-        assert (limiter.delay, limiter.current_pause) == (60, first)
+        assert state() == (60, first)
     limiter.pause(61, "slower")
-    assert limiter.current_pause == Pause("slower", clock.time() + 61)
+    second = Pause("slower", clock.time() + 61)
     clock.now += 60.5
-    assert (limiter.delay, limiter.try_acquire()) == (0.5, False)
+    assert state() == (0.5, second)
+    assert not limiter.try_acquire()
     clock.now += 0.5
-    assert limiter.delay == 0
-    assert limiter.current_pause is None
+    assert state() == (0, None)
     acquire(limiter, 1)
 
 
