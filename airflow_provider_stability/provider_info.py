@@ -1,7 +1,7 @@
 """What Airflow reads about this package: modules, connection form, links.
 
-Airflow 3.3 draws the form from here without importing the hook; 3.1 and earlier call the hook's two form
-methods. Both are built from ``connection_fields``.
+Airflow 3.2 and later draw the connection form from here without importing the hook; earlier versions call the
+hook's two form methods. Both come from ``connection.fields``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ _PACKAGE = "airflow_provider_stability"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's metadata, as the ``apache_airflow_provider`` entry point is to give it."""
+    """Return the provider's metadata for the ``apache_airflow_provider`` entry point."""
     integration = HOOK_NAME
     return {
         "package-name": "airflow-provider-stability",
         "name": HOOK_NAME,
-        "description": "Gate Airflow work on `Stability AI <https://stability.ai/>`__ credits.",
+        # Airflow 2 shows the link's text, Airflow 3 the text and the address: at the end both read well.
+        "description": "Hold jobs until there are enough credits for them at `Stability AI <https://stability.ai/>`__.",
         "integrations": [
             {
                 "integration-name": integration,
@@ -61,14 +62,7 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": dict(RELABELING),
                     "placeholders": dict(PLACEHOLDERS),
                 },
-                "conn-fields": {
-                    field.name: {
-                        "label": field.label,
-                        "description": field.help,
-                        "schema": field.json_schema,
-                    }
-                    for field in EXTRA_FIELDS.values()
-                },
+                "conn-fields": {name: field.form for name, field in EXTRA_FIELDS.items()},
             }
         ],
     }

@@ -13,7 +13,7 @@ from packaging.version import Version
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
-__all__ = ["RENDERS_IN_TRIGGERER", "STARTS_IN_TRIGGERER", "success_event"]
+__all__ = ["RENDERS_IN_TRIGGERER", "STARTS_IN_TRIGGERER", "can_start_in_triggerer", "success_event"]
 
 _VERSION = Version(Version(airflow_version).base_version)
 
@@ -26,6 +26,13 @@ RENDERS_IN_TRIGGERER = Version("3.3") <= _VERSION
 _KEEPS_TYPES_AT_END = Version("3.0") > _VERSION
 """Whether an end event's XComs keep their types. 3.x encodes them twice (3.3.2 ``XComModel.set``): the next
 task reads 10.0 as the text "10.0"."""
+
+
+def can_start_in_triggerer(*parameters: object) -> bool:
+    """Return whether a task with these parameters can start in this Airflow's triggerer."""
+    has_template = any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in parameters)
+    is_plain = all(each is None or isinstance(each, str | int | float) for each in parameters)
+    return STARTS_IN_TRIGGERER and is_plain and (RENDERS_IN_TRIGGERER or not has_template)
 
 
 async def success_event(trigger: BaseTrigger, value: float) -> TriggerEvent:

@@ -16,9 +16,10 @@ with DAG(
     gate = BalanceSensor(
         task_id="enough_credits",
         min_credits=10,
-        mode="reschedule",  # gives the worker slot back between two looks
+        deferrable=True,  # waits in the triggerer, without a worker
         poke_interval=timedelta(minutes=1),
         timeout=timedelta(hours=12),
+        retries=2,
     )
 
     @task

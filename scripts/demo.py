@@ -1,7 +1,7 @@
-"""The demo that `scripts/demo` starts: a real DAG on a real Airflow, told step by step.
+"""The demo that `scripts/demo` runs: a real DAG on a real Airflow, step by step.
 
-Everything it needs is its own and gone afterwards: Airflow's home and SQLite database lie in a temporary
-folder, each Airflow command runs in a process group that is ended with it. After a failure the log is kept.
+It leaves nothing behind: Airflow's home and SQLite database are in a temporary folder, and each Airflow
+command runs in a process group that is ended with it. Only if the demo fails, it keeps Airflow's log.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from airflow_provider_stability.simulator import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CREDITS_AT_FIRST = 12.5
-TOP_UP = 50
+INITIAL_CREDITS = 12.5
+TOP_UP = 40
 BALANCE_PATH = "/v1/user/balance"
-GATE_ASKS = 2
-"""How often the gate must have asked before the top-up: the second time shows that it waits."""
-DAG_SECONDS = 90
-"""More than the gate's own timeout in the DAG, less than the patience of somebody who watches."""
+POKES_BEFORE_TOP_UP = 2
+"""The second poke shows that the gate waits."""
+DAG_TIMEOUT = 90
+"""In seconds; longer than the timeout of the gate in the DAG."""
 
 LOG_TAIL = 30
 
@@ -45,49 +45,49 @@ STARTING = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo failed, for the reason in the message."""
 
 
-class Story:
-    """Prints numbered steps with the time they came at, and detail lines below them."""
+class Report:
+    """Prints numbered steps with the seconds since the start, and details below them."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self._start = time.monotonic()
         self._steps = 0
 
     @property
     def seconds(self) -> float:
-        """How long the demo has been running."""
-        return time.monotonic() - self.began
+        """Seconds since the start of the demo."""
+        return time.monotonic() - self._start
 
     def step(self, text: str) -> None:
-        """Begin a step."""
+        """Print the heading of the next step."""
         self._steps += 1
         print(f"\n{self._steps}. {text}  [{self.seconds:.1f} s]", flush=True)
 
     def detail(self, text: str) -> None:
-        """Add to the step."""
+        """Print a detail of the step."""
         print(f"     {text}", flush=True)
 
 
 class Airflow:
-    """An Airflow of the demo's own, in `folder`, with one connection.
+    """An Airflow in `folder`, with one connection.
 
-    Its settings are those of this process and its children. The connection is among them, in the environment,
-    where no process list shows it.
+    Its settings are in the environment of this process and its children. So is the connection, where no
+    process list shows it.
     """
 
     def __init__(self, folder: Path, log: Path, connection: str, secret: str) -> None:
         self._folder = folder
         self._log = log
         self._secret = secret
-        # The settings of an Airflow that lives on this machine must not reach this one, nor must a proxy.
+        # The settings of another Airflow on this machine, and proxies, must not affect this one.
         for name in list(os.environ):
             if name.startswith(("AIRFLOW", "STABILITY_")):
                 del os.environ[name]
         for name in ("NO_PROXY", "no_proxy"):
-            reached = [os.environ.get(name), "127.0.0.1", "localhost", "::1"]
-            os.environ[name] = ",".join(filter(None, reached))
+            direct = [os.environ.get(name), "127.0.0.1", "localhost", "::1"]
+            os.environ[name] = ",".join(filter(None, direct))
         os.environ |= {
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW_CONN_STABILITY_DEFAULT": connection,
@@ -99,11 +99,11 @@ class Airflow:
 
     @contextmanager
     def command(self, *arguments: str, limit: float) -> Iterator[Iterator[str]]:
-        """Run `airflow` with arguments and give its output line by line; nothing of it is left running.
+        """Run `airflow` with arguments, yield its output line by line, and end all its processes.
 
-        :raises DemoError: it failed, or took longer than `limit` seconds.
+        :raises DemoError: if it fails or takes longer than `limit` seconds.
         """
-        said = "airflow " + " ".join(arguments)
+        command = "airflow " + " ".join(arguments)
         process = subprocess.Popen(
             [sys.executable, "-m", "airflow", *arguments],
             cwd=self._folder,
@@ -115,20 +115,20 @@ class Airflow:
             start_new_session=True,
         )
         try:
-            yield self._lines(process, limit, said)
+            yield self._lines(process, limit, command)
             if status := process.wait(limit):
-                raise DemoError(f"`{said}` failed with exit status {status}.")
+                raise DemoError(f"`{command}` failed with exit status {status}.")
         finally:
             _stop(process)
 
-    def _lines(self, process: subprocess.Popen[str], limit: float, said: str) -> Iterator[str]:
+    def _lines(self, process: subprocess.Popen[str], limit: float, command: str) -> Iterator[str]:
         lines: queue.Queue[str | None] = queue.Queue()
 
         def read() -> None:
             assert process.stdout is not None
             with self._log.open("a", encoding="utf-8") as log:
                 for line in process.stdout:
-                    # The package keeps the key out of what it says; this log may be passed on, so look twice.
+                    # The package never logs the key. This log may be shared, so make sure.
                     safe = line.replace(self._secret, "***")
                     print(safe, end="", file=log, flush=True)
                     lines.put(safe.rstrip("\n"))
@@ -140,28 +140,28 @@ class Airflow:
             try:
                 line = lines.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
-                raise DemoError(f"`{said}` did not end within {limit:.0f} s.") from None
+                raise DemoError(f"`{command}` did not end within {limit:.0f} s.") from None
             if line is None:
                 return
             yield line
 
     def migrate(self) -> None:
-        """Make the database."""
+        """Create the database."""
         with self.command("db", "migrate", limit=60) as lines:
             for _ in lines:
                 pass
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the connection works, and the words that the Test button of Airflow's UI shows."""
-        # Not imported earlier: Airflow reads its settings on import, and they are made above.
+        """Return whether the connection works, and the message that the Test button of Airflow's UI shows."""
+        # Imported here, since Airflow reads its settings, which the constructor sets, on import.
         from airflow_provider_stability.hooks.stability import StabilityHook  # noqa: PLC0415
 
         return StabilityHook().test_connection()
 
     def results(self, dag_id: str) -> dict[str, Any]:
-        """Return what the tasks of the run of `dag_id` pushed to XCom, by task.
+        """Return the XCom results of the tasks in the run of `dag_id`, by task.
 
-        :raises DemoError: the run did not succeed.
+        :raises DemoError: if the run did not succeed.
         """
         from airflow.models import DagRun  # noqa: PLC0415
         from airflow.models.xcom import XComModel  # noqa: PLC0415
@@ -172,7 +172,7 @@ class Airflow:
             states = session.scalars(select(DagRun.state).where(DagRun.dag_id == dag_id)).all()
             if [str(state) for state in states] != ["success"]:
                 raise DemoError(
-                    f"The run of {dag_id} ended as {', '.join(map(str, states)) or 'nothing'}, not success."
+                    f"The run of {dag_id} ended as {', '.join(map(str, states)) or 'unknown'}, not success."
                 )
             rows = session.scalars(
                 select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == "return_value")
@@ -181,104 +181,102 @@ class Airflow:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    for number, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+    for number, timeout in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            process.wait(timeout)
             break
 
 
-def _tell(story: Story, lines: Iterator[str], titles: dict[str, str]) -> Iterator[str]:
-    """Print what the tasks log of their work, without Airflow's own; yield the task's id after each line."""
+def _print_log(report: Report, lines: Iterator[str], titles: dict[str, str]) -> Iterator[str]:
+    """Print the log lines of the tasks, without Airflow's own; yield the id of the task after each line."""
     task = ""
     for line in lines:
         if starting := STARTING.search(line):
             task = starting[1]
-            story.step(titles[task])
-        elif task and (said := LOG_LINE.match(line)) and "stability" in said["logger"]:
-            story.detail(f"{said['time']}  {said['message']}")
+            report.step(titles[task])
+        elif task and (entry := LOG_LINE.match(line)) and "stability" in entry["logger"]:
+            report.detail(f"{entry['time']}  {entry['message']}")
             yield task
 
 
-def simulated(story: Story, folder: Path, log: Path) -> list[str]:
-    """Show a gate that waits for credits, on a simulated account; return what happened in short."""
-    with Simulator(credits=CREDITS_AT_FIRST) as simulator:
-        story.step(
-            f"A simulated account on this machine, at {simulator.base_url}: {simulator.credits():g} credits"
+def simulated(report: Report, folder: Path, log: Path) -> list[str]:
+    """Run a gate that waits for credits of a simulated account; return a summary."""
+    with Simulator(credits=INITIAL_CREDITS) as simulator:
+        report.step(
+            f"Start a simulated account at {simulator.base_url}, with {simulator.credits():g} credits."
         )
         connection = simulator.connection()
         airflow = Airflow(folder, log, connection, json.loads(connection)["password"])
-        story.step("Airflow makes its database, SQLite in a temporary folder ...")
+        report.step("Create Airflow's database: SQLite, in a temporary folder.")
         airflow.migrate()
-        story.step("`airflow dags test stability_demo` runs gate >> generate >> account ...")
+        report.step("Run the DAG, gate >> generate >> account, with `airflow dags test stability_demo`.")
         titles = {
-            "gate": "The gate, a BalanceSensor, needs 40 credits and asks every 2 seconds. Its own log:",
-            "generate": "The gate is open and the paid job starts: it has a picture generated.",
-            "account": "AccountOperator reads whose account it is.",
+            "gate": "Task gate, a BalanceSensor, needs 40 credits and checks every 2 seconds. Its log:",
+            "generate": "The gate is open, so task generate, the paid job, starts. It generates an image:",
+            "account": "Task account, an AccountOperator, reads the account:",
         }
-        waited_at = 0.0
-        with airflow.command("dags", "test", "stability_demo", limit=DAG_SECONDS) as lines:
-            for task in _tell(story, lines, titles):
-                asked = sum(request.path == BALANCE_PATH for request in simulator.requests)
-                if task == "gate" and asked >= GATE_ASKS and not waited_at:
+        topped_up = 0.0
+        with airflow.command("dags", "test", "stability_demo", limit=DAG_TIMEOUT) as lines:
+            for task in _print_log(report, lines, titles):
+                pokes = simulator.count(BALANCE_PATH)
+                if task == "gate" and pokes >= POKES_BEFORE_TOP_UP and not topped_up:
                     simulator.top_up(TOP_UP)
-                    waited_at = simulator.credits()
-                    story.step(
-                        f"It asked {asked} times and waits. A top-up of {TOP_UP} credits makes {waited_at:g}"
-                    )
-        if not waited_at:
-            raise DemoError("The gate let the job through without having waited.")
-        results = _show_results(story, airflow, "stability_demo", titles)
-        left = simulator.credits()
-    if results["gate"] != waited_at or not results["generate"]["bytes"] or left >= waited_at:
-        raise DemoError("XCom and balance do not fit together.")
-    size, cost = results["generate"]["bytes"], waited_at - left
+                    topped_up = simulator.credits()
+                    report.step(f"The gate has checked {pokes} times. Now add {TOP_UP} credits:")
+        if not topped_up:
+            raise DemoError("The gate opened without having waited.")
+        results = _show_results(report, airflow, "stability_demo", titles)
+        remaining = simulator.credits()
+    if results["gate"] != topped_up or not results["generate"]["bytes"] or remaining >= topped_up:
+        raise DemoError("The XCom results do not match the balance.")
+    size = results["generate"]["bytes"]
     return [
-        f"{CREDITS_AT_FIRST:5g} credits: the gate stayed shut",
-        f"{waited_at:5g} credits: the gate opened",
-        f"{left:5g} credits: left after the job, which made a PNG of {size} bytes for {cost:g}",
+        f"{INITIAL_CREDITS:g} credits: the gate waited.",
+        f"{topped_up:g} credits: the gate opened.",
+        f"{remaining:g} credits: left after the job, which generated a PNG of {size:,} bytes.",
     ]
 
 
-def live(story: Story, folder: Path, log: Path, key: str) -> list[str]:
-    """Show connection, gate and account on the real service, for free; return what happened in short."""
+def live(report: Report, folder: Path, log: Path, key: str) -> list[str]:
+    """Run connection test, gate and account on the real service, at no cost; return a summary."""
     connection = {"conn_type": "stability", "password": key}
     if host := os.environ.get("STABILITY_API_HOST"):
         connection["host"] = host
-    story.step(f"The account is the one of STABILITY_API_KEY, at {host or 'https://api.stability.ai'}")
+    report.step(f"Use the account of STABILITY_API_KEY at {host or 'https://api.stability.ai'}.")
     airflow = Airflow(folder, log, json.dumps(connection), key)
-    story.step("The connection's test says:")
-    connected, words = airflow.test_connection()
+    report.step("Test the connection:")
+    connected, message = airflow.test_connection()
     if not connected:
-        raise DemoError(words)
-    story.detail(words)
-    story.step("Airflow makes its database, SQLite in a temporary folder ...")
+        raise DemoError(message)
+    report.detail(message)
+    report.step("Create Airflow's database: SQLite, in a temporary folder.")
     airflow.migrate()
-    story.step("`airflow dags test stability_demo_live` runs gate >> account ...")
+    report.step("Run the DAG, gate >> account, with `airflow dags test stability_demo_live`.")
     titles = {
-        "gate": "The gate, a BalanceSensor, needs 0 credits, so it opens at once. Its own log:",
-        "account": "AccountOperator reads whose account it is.",
+        "gate": "Task gate, a BalanceSensor, needs 0 credits, so it opens at once. Its log:",
+        "account": "Task account, an AccountOperator, reads the account:",
     }
-    with airflow.command("dags", "test", "stability_demo_live", limit=DAG_SECONDS) as lines:
-        for _ in _tell(story, lines, titles):
+    with airflow.command("dags", "test", "stability_demo_live", limit=DAG_TIMEOUT) as lines:
+        for _ in _print_log(report, lines, titles):
             pass
-    results = _show_results(story, airflow, "stability_demo_live", titles)
-    return [f"{results['gate']:g} credits before and after: nothing was generated"]
+    results = _show_results(report, airflow, "stability_demo_live", titles)
+    return [f"{results['gate']:g} credits, before and after: nothing was generated."]
 
 
-def _show_results(story: Story, airflow: Airflow, dag_id: str, tasks: Iterable[str]) -> dict[str, Any]:
+def _show_results(report: Report, airflow: Airflow, dag_id: str, tasks: Iterable[str]) -> dict[str, Any]:
     results = airflow.results(dag_id)
-    story.step("What Airflow keeps in XCom:")
+    report.step("Read the results of the tasks from XCom:")
     for task in tasks:
         if task not in results:
-            raise DemoError(f"The task {task} pushed no XCom.")
+            raise DemoError(f"Task {task} pushed no XCom.")
         if isinstance(results[task], dict):
-            story.detail(f"{task}:")
+            report.detail(f"{task}:")
             for name, value in results[task].items():
-                story.detail(f"  {name}: {json.dumps(value)}")
+                report.detail(f"  {name}: {json.dumps(value)}")
         else:
-            story.detail(f"{task}: {json.dumps(results[task])}")
+            report.detail(f"{task}: {json.dumps(results[task])}")
     return results
 
 
@@ -286,18 +284,20 @@ def main() -> int:
     """Run the demo; return an exit status."""
     key = os.environ.get("STABILITY_API_KEY", "").strip() if sys.argv[1:] == ["--live"] else None
     if key == "":
-        print("scripts/demo --live needs the key of an account in STABILITY_API_KEY.", file=sys.stderr)
+        print("STABILITY_API_KEY is empty; it must be an API key.", file=sys.stderr)
         return 2
-    # Whoever ends the demo ends all of it.
+    # These must end the processes of the demo, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="stability-demo-"))
     home, log = folder / "airflow", folder / "airflow.log"
     home.mkdir()
-    story = Story()
-    print(f"A paid job behind a gate that knows the balance, on Airflow {version('apache-airflow')}")
+    report = Report()
+    print(
+        f"A paid job that waits until the account has enough credits, on Airflow {version('apache-airflow')}."
+    )
     try:
-        summary = simulated(story, home, log) if key is None else live(story, home, log, key)
+        summary = simulated(report, home, log) if key is None else live(report, home, log, key)
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         if log.exists():
@@ -305,11 +305,11 @@ def main() -> int:
             print(f"The last lines of {log}:", *tail, sep="\n  ", file=sys.stderr)
         shutil.rmtree(home if log.exists() else folder)
         return 1
-    except BaseException:  # also Ctrl-C: leave nothing
+    except BaseException:  # Ctrl-C too
         shutil.rmtree(folder)
         raise
     shutil.rmtree(folder)
-    print(f"\nDone in {story.seconds:.0f} s; nothing is left running.", *summary, sep="\n     ")
+    print(f"\nDone in {report.seconds:.0f} s. Nothing is left running or on disk.", *summary, sep="\n     ")
     return 0
 
 
@@ -317,4 +317,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted; nothing is left running.")
+        sys.exit("\nInterrupted. Nothing is left running or on disk.")

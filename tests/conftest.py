@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -55,16 +56,32 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
             _path.unlink()
 
 from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
+from support.keys import KEY  # noqa: E402
 
+from airflow_provider_stability.simulator import Simulator  # noqa: E402
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> Path:
-    """Return Airflow's home, with a migrated database in it."""
-    from airflow.utils.db import initdb  # noqa: PLC0415  # after the environment is set
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Airflow's home, with a migrated database in it. Of parallel workers, one migrates for all."""
+    from airflow import settings  # noqa: PLC0415  # after the environment is set
+    from airflow.utils.db import initdb  # noqa: PLC0415
 
-    initdb()
+    database = _HOME / "airflow.db"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        initdb()
+        return _HOME
+    migrated = tmp_path_factory.getbasetemp().parent / "airflow.db"
+    with migrated.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if migrated.exists():
+            shutil.copy(migrated, database)
+        else:
+            initdb()
+            assert settings.engine is not None
+            settings.engine.dispose()
+            shutil.copy(database, migrated)
     return _HOME
 
 
@@ -74,6 +91,14 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Serve an account with 12.5 credits, and 60 in ``org-b``, that the default connection leads to."""
+    with Simulator(credits=12.5, organizations={"org-b": 60.0}, api_key=KEY, rate_limit=100_000) as simulator:
+        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
+        yield simulator
 
 
 @pytest.fixture

@@ -1,16 +1,33 @@
-"""The fields of a ``stability`` connection: names, labels, help, what is allowed. Imports nothing.
+"""The fields of a ``stability`` connection, each defined once.
 
-The only definition. The connection form of every Airflow version (``provider_info``, the hook's two methods),
-the error messages of ``settings`` and the table in the README all come from it or are tested against it.
+``EXTRA_FIELDS`` is the only definition of a field in the connection's ``extra``. From it come the connection
+form of every Airflow version, parsing, error messages, and the header that carries the value. To add a field:
+one entry here, and an attribute of the same name in ``settings.Settings``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_stability.connection.rules import (
+    BOOLEAN,
+    CERTIFICATES,
+    PROXY_URL,
+    TEXT,
+    TOKEN,
+    Rule,
+    choice,
+    integer,
+    number,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CONNECTION_TYPE",
+    "DEFAULTS",
     "DEFAULT_BASE_URL",
     "DEFAULT_CONNECTION_ID",
     "EXTRA_FIELDS",
@@ -29,38 +46,58 @@ DEFAULT_BASE_URL: Final = "https://api.stability.ai"
 RELABELING: Final = {"host": "Base URL", "password": "API key"}
 PLACEHOLDERS: Final = {"host": DEFAULT_BASE_URL, "password": "sk-..."}
 HIDDEN_FIELDS: Final = ("schema", "login", "port", "extra")
-"""``port`` stays usable, as connections written as a URI have it; a form has it in the base URL."""
+"""``port`` can still be used, as connection URIs set it; in the form, the port is part of the base URL."""
+
+_API_VERSIONS: Final = ("v1", "v1alpha")
 
 
 @dataclass(frozen=True)
 class ExtraField:
     """One field of the connection's extra.
 
-    :param name: the key in the JSON.
-    :param label: its name in the form.
-    :param kind: its JSON type; numbers and booleans are also read from strings, as forms and URIs send them.
-    :param help: the sentence under it in the form.
-    :param allowed: what an error message says is allowed.
-    :param default: what counts where it is absent or empty.
+    :param name: the key in the JSON, and the attribute of ``Settings``.
+    :param label: its label in the form.
+    :param rule: what it may contain.
+    :param help: the sentence below it in the form.
+    :param default: what an absent or empty field means, as the form shows it.
+    :param header: the header that carries the value to the service; None if it goes elsewhere.
+    :param header_versions: the API versions that know the header.
+    :param is_secret: whether the value may hold a secret, and is left out of error messages.
     """
 
     name: str
     label: str
-    kind: Literal["string", "number", "integer", "boolean"]
+    rule: Rule
     help: str
-    allowed: str
     default: str | float | bool | None = None
+    header: str | None = None
+    header_versions: tuple[str, ...] = _API_VERSIONS
+    is_secret: bool = False
+
+    def read(self, extra: Mapping[str, Any]) -> Any:
+        """Return the typed value of this field in an extra.
+
+        :raises ValueError: if the value is not allowed.
+        """
+        value = extra.get(self.name)
+        value = value.strip() if isinstance(value, str) else value
+        # Forms send empty fields as empty strings.
+        value = self.default if value is None or value == "" else value
+        return None if value is None else self.rule.parse(value)
 
     @property
-    def json_schema(self) -> dict[str, Any]:
-        """The JSON schema that Airflow 3.2 and later draw the form from; every field may be left empty."""
-        schema: dict[str, Any] = {"type": [self.kind, "null"]}
+    def allowed(self) -> str:
+        """What an error message and the documentation say it must be."""
+        return self.rule.allowed
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The field in the form of Airflow 3.2 and later; every field may be left empty."""
+        schema: dict[str, Any] = {"type": [self.rule.kind, "null"]}
         if self.default is not None:
             schema["default"] = self.default
-        return schema
+        return {"label": self.label, "description": self.help, "schema": schema}
 
-
-_TEXT: Final = "printable ASCII without line breaks, at most 256 characters"
 
 EXTRA_FIELDS: Final = {
     field.name: field
@@ -68,70 +105,72 @@ EXTRA_FIELDS: Final = {
         ExtraField(
             "organization",
             "Organization",
-            "string",
-            "Whose credits are meant, such as org-123456. Empty: the account's default organization.",
-            f"{_TEXT}, no spaces",
+            TOKEN,
+            "The organization whose credits count, such as org-123456. "
+            "Empty: the account's default organization.",
+            header="Organization",
         ),
         ExtraField(
             "client_id",
             "Client id",
-            "string",
+            TEXT,
             "Sent as Stability-Client-ID, so that Stability AI can tell your systems apart.",
-            _TEXT,
+            header="Stability-Client-ID",
+            header_versions=("v1",),
         ),
         ExtraField(
             "client_version",
             "Client version",
-            "string",
+            TEXT,
             "Sent as Stability-Client-Version.",
-            _TEXT,
+            header="Stability-Client-Version",
+            header_versions=("v1",),
         ),
         ExtraField(
             "api_version",
             "API version",
-            "string",
-            "v1, or v1alpha for an old gateway: the service has retired that preview.",
-            "v1 or v1alpha",
-            "v1",
+            choice(*_API_VERSIONS),
+            "Use v1alpha only for an old gateway: the service has retired that preview.",
+            default="v1",
         ),
         ExtraField(
             "timeout",
             "Timeout (seconds)",
-            "number",
-            "The longest a call may take, from connecting to the last byte of the answer.",
-            "a number above 0, at most 3600",
-            30,
+            number(above=0, maximum=3600),
+            "The maximum duration of a call, from connecting to the last byte of the response.",
+            default=30,
         ),
         ExtraField(
             "max_retries",
             "Retries per call",
-            "integer",
-            "How often an operator repeats a call after a passing error. A sensor's poke is never repeated.",
-            "a whole number from 0 to 10",
-            3,
+            integer(minimum=0, maximum=10),
+            "How often an operator retries a call after a transient error. A sensor does not retry: "
+            "it pokes again.",
+            default=3,
         ),
         ExtraField(
             "verify",
             "Verify TLS",
-            "string",
-            "true, false, or the path of a file or folder with the certificates to trust.",
-            "true, false, or an existing path",
-            "true",
+            CERTIFICATES,
+            "true, false, or the path of a file or directory of CA certificates to trust.",
+            default="true",
         ),
         ExtraField(
             "proxy",
             "Proxy URL",
-            "string",
+            PROXY_URL,
             "Such as http://proxy.example:3128. Empty: the proxy of the environment, if any.",
-            "an http:// or https:// URL",
+            is_secret=True,
         ),
         ExtraField(
             "allow_http",
             "Allow plain http",
-            "boolean",
-            "Send the key without encryption to a host other than this machine. For closed networks only.",
-            "true or false",
+            BOOLEAN,
+            "Send the key unencrypted to a host other than this machine. For closed networks only.",
             default=False,
         ),
     )
 }
+
+DEFAULTS: Final[dict[str, Any]] = {name: field.read({}) for name, field in EXTRA_FIELDS.items()}
+"""What an empty extra means."""

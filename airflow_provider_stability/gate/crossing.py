@@ -29,7 +29,7 @@ class CrossingDetector:
     def __init__(self, threshold: object, direction: object, band: object = 0.0) -> None:
         if direction not in _DIRECTIONS:
             raise StabilityParameterError(
-                f"direction is {direction!r}; it must be {' or '.join(_DIRECTIONS)}"
+                f"direction is {direction!r}; it must be {' or '.join(map(repr, _DIRECTIONS))}"
             )
         self._threshold = parse_credits("threshold", threshold)
         self._is_below = direction == "below"

@@ -16,13 +16,9 @@ __all__ = ["Observation", "format_utc"]
 
 @dataclass(frozen=True)
 class Observation:
-    """What the requests for a balance have shown so far. Plain values, so that it can be stored.
+    """What the requests for a balance have shown so far, in plain values. Times are seconds since the epoch.
 
-    Times are seconds since the epoch.
-
-    :param credits: the last balance that was read.
-    :param error: the last error's message, which never holds a secret.
-    :param error_kind: the name of its class.
+    :param error: the last error's message, which never holds a secret; ``error_kind`` is its class.
     :param is_balance_known: whether the last request returned a balance.
     """
 
@@ -54,11 +50,9 @@ class Observation:
             text = "No balance was read."
         else:
             text = f"Last balance, at {format_utc(self.credits_at)}: {describe(self.credits, needed)}."
-        return (
-            text
-            if self.error is None
-            else f"{text} Last error, at {format_utc(self.error_at)}: {self.error}."
-        )
+        if self.error is not None:
+            text += f" Last error, at {format_utc(self.error_at)}: {self.error}."
+        return text
 
 
 def format_utc(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """How a wait ends, and the trigger event that says so.
 
-An event is plain JSON without a secret, as Airflow stores it: ``{"status": "success", "credits": 52.5}``,
-``{"status": "timeout", "message": ...}`` or ``{"status": "failed", "kind": ..., "message": ...}``.
+An event is plain JSON without a secret, as Airflow stores it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 from airflow_provider_stability.exceptions import StabilityError, permanent_error
 
-__all__ = ["Failed", "Opened", "Outcome", "TimedOut", "from_event"]
+__all__ = ["Failed", "Opened", "Outcome", "TimedOut", "from_event", "to_event"]
 
 
 @dataclass(frozen=True)
@@ -20,45 +19,40 @@ class Opened:
 
     credits: float
 
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "success", "credits": self.credits}
-
 
 @dataclass(frozen=True)
 class TimedOut:
-    """The wait's time is over.
-
-    :param message: the last balance and the last error.
-    """
+    """The time is over. The message has the last balance and the last error."""
 
     message: str
-
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "timeout", "message": self.message}
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A permanent error.
-
-    A value and not an exception: raised in many gates, one exception would grow a traceback from each of
-    them.
-    """
+    """A permanent error: a value, as one exception raised in many gates would grow a traceback from each."""
 
     error: StabilityError
-
-    def to_event(self) -> dict[str, Any]:
-        """Return the payload of the trigger's event."""
-        return {"status": "failed", "kind": type(self.error).__name__, "message": str(self.error)}
 
 
 Outcome = Opened | TimedOut | Failed
 
 
+def to_event(outcome: Outcome) -> dict[str, Any]:
+    """Return the payload of the event with which a trigger reports an outcome."""
+    match outcome:
+        case Opened(available):
+            return {"status": "success", "credits": available}
+        case TimedOut(message):
+            return {"status": "timeout", "message": message}
+        case Failed(error):
+            return {"status": "failed", "kind": type(error).__name__, "message": str(error)}
+
+
 def from_event(event: object) -> Outcome:
-    """Return the outcome that a trigger's event stands for; a failure where it is none of ours."""
+    """Return the outcome that a trigger's event stands for.
+
+    :raises StabilityError: for an event that is none of ours.
+    """
     match event:
         case {"status": "success", "credits": int() | float() as available}:
             return Opened(float(available))
@@ -66,8 +60,6 @@ def from_event(event: object) -> Outcome:
             return TimedOut(message)
         case {"status": "failed", "kind": str() as kind, "message": str() as message}:
             return Failed(permanent_error(kind, message))
-    return Failed(
-        StabilityError(
-            f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
-        )
+    raise StabilityError(
+        f"the trigger's event is {event!r}; it must have the status success, timeout or failed"
     )

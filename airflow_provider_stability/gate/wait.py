@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_stability.gate.observation import Observation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_stability.exceptions import StabilityError
 
@@ -79,67 +79,44 @@ def waiting(context: Mapping[str, Any], *, rescheduled: bool) -> Iterator[Wait]:
 
     :param context: the task's.
     :param rescheduled: whether the next poke may be another process, which then continues with what this one
-        found.
+        found. Where Airflow has no store, or it fails, nothing is kept and the wait continues.
     """
-    store = _Store(context) if rescheduled else None
-    wait = store.load() if store else Wait()
-    wait.survives = store is None or store.is_available
+    store = context.get("task_state_store") if rescheduled else None
+    try_number = getattr(context.get("ti"), "try_number", None)
+    wait = Wait(survives=False) if rescheduled else Wait()
+    if store is not None:
+        with _not_worth_a_wait():
+            wait = _from_stored(store.get(_KEY), try_number)
     token = _current.set(wait)
     try:
         yield wait
     except Exception:
         # To Airflow, a reschedule is an exception. A success needs no memory.
-        if store:
-            store.save(wait)
+        if store is not None and wait.survives:
+            stored = dataclasses.asdict(wait) | {"pause_end": time.time() + wait.pause_left}
+            with _not_worth_a_wait():
+                store.set(_KEY, stored | {"try_number": try_number})
         raise
     finally:
         _current.reset(token)
 
 
-class _Store:
-    """Airflow's task state store (3.3 and later), for one try of a task.
-
-    Where there is none, or it fails, nothing is kept and the wait continues.
-    """
-
-    def __init__(self, context: Mapping[str, Any]) -> None:
-        self._accessor = context.get("task_state_store")
-        self._try_number = getattr(context.get("ti"), "try_number", None)
-
-    @property
-    def is_available(self) -> bool:
-        """Whether this Airflow has a store, and it works."""
-        return self._accessor is not None
-
-    def load(self) -> Wait:
-        """Return the wait as an earlier process of this try has left it."""
-        kept = self._try(lambda accessor: accessor.get(_KEY))
-        if not isinstance(kept, dict) or kept.get("try_number") != self._try_number:
-            return Wait()
-        wait: Wait = _known_fields(Wait, kept)
-        wait.latest = _known_fields(Observation, kept.get("latest") or {})
-        # Two processes share no clock but the wall clock, which can be set: never pause for longer than was
-        # asked.
-        wait.pause_end = time.monotonic() + min(wait.pause, max(0.0, wait.pause_end - time.time()))
-        return wait
-
-    def save(self, wait: Wait) -> None:
-        """Keep the wait for the next process."""
-        kept = dataclasses.asdict(wait) | {"pause_end": time.time() + wait.pause_left}
-        self._try(lambda accessor: accessor.set(_KEY, kept | {"try_number": self._try_number}))
-
-    def _try(self, action: Callable[[Any], Any]) -> Any:
-        if self._accessor is None:
-            return None
-        try:
-            return action(self._accessor)
-        except Exception as error:  # noqa: BLE001  # the wait matters more than its memory
-            self._accessor = None
-            log.warning("The next poke starts without what this one found: %s", error)
-            return None
+def _from_stored(stored: Any, try_number: object) -> Wait:
+    """Return the wait that an earlier process of this try has stored; else a new one."""
+    if not isinstance(stored, dict) or stored.get("try_number") != try_number:
+        return Wait()
+    values = {name: value for name, value in stored.items() if name != "try_number"}
+    wait = Wait(**values | {"latest": Observation(**stored["latest"])})
+    # Two processes share only the wall clock, which can be set: never pause for longer than was asked.
+    wait.pause_end = time.monotonic() + min(wait.pause, max(0.0, wait.pause_end - time.time()))
+    return wait
 
 
-def _known_fields(cls: Any, kept: dict[str, Any]) -> Any:
-    """Make an instance of what another version of this package may have stored."""
-    names = {each.name for each in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in kept.items() if name in names})
+@contextmanager
+def _not_worth_a_wait() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # the wait matters more than its memory
+        log.warning(
+            "The next poke will not know what this one found; Airflow's task state store failed: %s", error
+        )

@@ -166,7 +166,7 @@ class StabilityHook(BaseHook):
         kinds = {"boolean": BooleanField, "integer": IntegerField}
         widgets = {}
         for field in EXTRA_FIELDS.values():
-            kind = kinds.get(field.kind, StringField)
+            kind = kinds.get(field.rule.kind, StringField)
             options: dict[str, Any] = {"description": field.help, "default": field.default}
             if kind is not BooleanField:
                 options |= {"widget": BS3TextFieldWidget(), "validators": [Optional()]}

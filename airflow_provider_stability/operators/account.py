@@ -75,7 +75,7 @@ def _checked(fields: object) -> list[str] | None:
         return None
     names = list(fields) if isinstance(fields, Iterable) and not isinstance(fields, str) else []
     if not names or not all(isinstance(each, str) for each in names):
-        raise StabilityParameterError(f"fields is {fields!r}; allowed is None or a list of names of fields")
+        raise StabilityParameterError(f"fields is {fields!r}; it must be None or a list of field names")
     return names
 
 
@@ -86,6 +86,7 @@ def _select(account: Account, fields: list[str] | None) -> dict[str, Any]:
     known = set(type(account).model_fields) | set(values)
     if unknown := [each for each in fields if each not in known]:
         raise StabilityParameterError(
-            f"fields has {', '.join(map(repr, unknown))}; allowed are {', '.join(sorted(known))}"
+            f"fields has {', '.join(map(repr, unknown))}; "
+            f"it must be None or a list of {', '.join(sorted(known))}"
         )
     return {each: values.get(each) for each in fields}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
-import itertools
 import logging
 import math
 from collections import Counter
@@ -28,17 +26,17 @@ if TYPE_CHECKING:
     from airflow_provider_stability.polling.shared_key import Answer
     from airflow_provider_stability.polling.timing import Timing
 
-__all__ = ["TASK_NAME", "BalancePoll"]
+__all__ = ["BalancePoll"]
 
 log = logging.getLogger(__name__)
 
-TASK_NAME: Final = "stability-poll"
 _NEVER: Final = -math.inf
 
 
 class BalancePoll:
     """One poll for all subscriptions to an organization. It lives some seconds longer than the last of them.
 
+    :param connection_id: for the log.
     :param organization: as the gates name it.
     :param ask: returns an answer that is newer than a point in time. Raises nothing.
     :param on_failed: is told of a permanent error, to make this poll and perhaps others ``fail``.
@@ -47,6 +45,7 @@ class BalancePoll:
 
     def __init__(
         self,
+        connection_id: str,
         organization: str | None,
         timing: Timing,
         *,
@@ -54,16 +53,13 @@ class BalancePoll:
         on_failed: Callable[[BalancePoll, StabilityError], Awaitable[None]],
         on_empty: Callable[[BalancePoll], None],
     ) -> None:
-        self.organization = organization
+        self._connection_id, self.organization = connection_id, organization
         self.timing = timing
         self.latest = Observation()
         self._ask, self._on_failed, self._on_empty = ask, on_failed, on_empty
         self._subscriptions: dict[Subscription, None] = {}  # a set that keeps the order in which they came
-        self._by_need: list[tuple[float, int, Subscription]] = []
-        self._numbers = itertools.count()
         self._intervals: Counter[float] = Counter()
         self._refusal: StabilityError | None = None
-        self._pause: Pause | None = None  # the one that the gates have been told of
         self._answered_at = _NEVER
         self._allowed_at = _NEVER
         self._empty_at = timing.clock.monotonic()
@@ -72,13 +68,8 @@ class BalancePoll:
         # In a context of its own: in that of the gate that happens to come first, it would log into that
         # gate's log.
         self._task = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context(), name=TASK_NAME
+            self._run(), context=contextvars.Context(), name="stability-poll"
         )
-
-    @property
-    def is_first_answer_due(self) -> bool:
-        """Whether the first answer is under way, and no pause holds it up."""
-        return self._answered_at == _NEVER and self._pause is None
 
     @property
     def _is_fresh(self) -> bool:
@@ -91,22 +82,22 @@ class BalancePoll:
         subscription = Subscription(self, needed, interval, is_watcher=is_watcher)
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
-        if not is_watcher:
-            heapq.heappush(self._by_need, (needed, next(self._numbers), subscription))
         if self._refusal is not None:
-            if self._is_fresh:
-                subscription.resolve(Failed(self._refusal))
-            self._is_wanted_now = True
-        elif not is_watcher and self.latest.state is not None:
+            self._answer(subscription, Failed(self._refusal))
+        elif self.latest.state is not None and not is_watcher:
             available = self.latest.credits
             if self.latest.is_balance_known and available is not None and is_enough(available, needed):
-                if self._is_fresh:
-                    subscription.resolve(Opened(available))
-                else:
-                    self._is_wanted_now = True
+                self._answer(subscription, Opened(available))
             subscription.notify()
         self._changed.set()
         return subscription
+
+    def _answer(self, subscription: Subscription, outcome: Opened | Failed) -> None:
+        """Give a gate that comes late the outcome of the last answer, or want a new one."""
+        if self._is_fresh:
+            subscription.resolve(outcome)
+        else:
+            self._is_wanted_now = True
 
     def cancel(self, subscription: Subscription) -> None:
         """End a subscription; twice is once."""
@@ -116,20 +107,12 @@ class BalancePoll:
         if not self._subscriptions:
             self._empty_at = self.timing.clock.monotonic()
             self._changed.set()
-        if len(self._by_need) > 2 * len(self._subscriptions) + self.timing.wake_gates:
-            # Those that left are skipped when their turn comes. Here are many whose turn may never come.
-            self._by_need = [entry for entry in self._by_need if entry[2] in self._subscriptions]
-            heapq.heapify(self._by_need)
 
     async def fail(self, error: StabilityError) -> None:
         """Resolve all subscriptions with a permanent error."""
         self._refusal, self._answered_at = error, self.timing.clock.monotonic()
         self.latest = self.latest.with_error(error, self.timing.clock.time())
-        for number, subscription in enumerate(list(self._subscriptions), start=1):
-            subscription.resolve(Failed(error))
-            self.cancel(subscription)
-            if number % self.timing.wake_gates == 0:
-                await asyncio.sleep(0)
+        await self._resolve(list(self._subscriptions), Failed(error))
 
     async def _run(self) -> None:
         try:
@@ -137,7 +120,9 @@ class BalancePoll:
                 await self._poll()
         except Exception as error:
             # A defect of ours. Without this, the gates would wait for a poll that has ended.
-            log.exception("The poll for organization %r broke", self.organization)
+            log.exception(
+                "The poll of connection %r, organization %r broke", self._connection_id, self.organization
+            )
             await self.fail(
                 StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
             )
@@ -149,50 +134,45 @@ class BalancePoll:
         shortest = min(self._intervals, default=0.0)
         # An answer that another poll of the same credits got counts too: as recent as a gate may wait for
         # one, and, where a gate needs it confirmed, as one that would open it.
-        age = (
-            min(self.timing.fresh, shortest)
-            if self._answered_at > _NEVER and self._is_wanted_now
-            else shortest
-        )
+        needs_fresh = self._is_wanted_now and self._answered_at > _NEVER
+        age = min(self.timing.fresh, shortest) if needs_fresh else shortest
         answer = await self._ask(self.organization, max(self._answered_at, clock.monotonic() - age))
         if isinstance(answer, NotYet):
             # No longer than settings are believed: meanwhile, the connection may have got another key.
             self._allowed_at = clock.monotonic() + min(answer.delay, self.timing.settings)
-            self._take_pause(answer.pause)
+            if answer.pause is not None:
+                self._take_pause(answer.pause)
             return
         # Gates that came meanwhile are answered as well.
         self._is_wanted_now = False
-        self._answered_at, self._pause, self._refusal = answer.at, None, None
-        if not isinstance(answer.found, StabilityError):
-            self.latest = self.latest.with_credits(answer.found, clock.time())
-            await self._open(answer.found)
-        elif answer.found.transient:
+        self._answered_at, self._refusal = answer.at, None
+        if isinstance(answer.found, StabilityError):
             self.latest = self.latest.with_error(answer.found, clock.time())
+            if not answer.found.transient:
+                await self._on_failed(self, answer.found)
         else:
-            await self._on_failed(self, answer.found)
+            self.latest = self.latest.with_credits(answer.found, clock.time())
+            enough = [each for each in self._subscriptions if is_enough(answer.found, each.needed)]
+            if enough and not self._is_fresh:
+                self._is_wanted_now = True
+            else:
+                await self._resolve(enough, Opened(answer.found))
         for subscription in [each for each in self._subscriptions if each.is_watcher]:
             subscription.notify()
 
-    def _take_pause(self, pause: Pause | None) -> None:
-        """Note that no request is allowed, unless the gates know it from the answer that said so."""
-        if pause in (None, self._pause) or pause.error == self.latest.error:
-            return
-        self._pause = pause
+    def _take_pause(self, pause: Pause) -> None:
+        """Tell the gates that no request is allowed, unless they know it from the answer that said so."""
         message = f"no request until {format_utc(pause.until)}, as the service asked: {pause.error}"
-        self.latest = self.latest.with_error(StabilityConnectionError(message), self.timing.clock.time())
+        if self.latest.error not in (message, pause.error):
+            self.latest = self.latest.with_error(StabilityConnectionError(message), self.timing.clock.time())
 
-    async def _open(self, available: float) -> None:
-        """Wake the gates for which this is enough."""
-        opened = 0
-        while self._by_need and is_enough(available, self._by_need[0][0]):
-            if not self._is_fresh:
-                self._is_wanted_now = True
-                return
-            _, _, subscription = heapq.heappop(self._by_need)
-            if subscription in self._subscriptions:
-                subscription.resolve(Opened(available))
-                opened += 1
-                if opened % self.timing.wake_gates == 0:
+    async def _resolve(self, subscriptions: list[Subscription], outcome: Opened | Failed) -> None:
+        """End subscriptions, and give the event loop its turns meanwhile."""
+        for number, subscription in enumerate(subscriptions, start=1):
+            if subscription in self._subscriptions:  # else its gate has gone meanwhile
+                self.cancel(subscription)
+                subscription.resolve(outcome)
+                if number % self.timing.wake_gates == 0:
                     await asyncio.sleep(0)
 
     async def _until_due(self) -> bool:

@@ -22,10 +22,7 @@ _reads: set[asyncio.Task[Settings]] = set()
 
 
 class ConnectionReader:
-    """The settings of one connection.
-
-    :param connection_id: the Airflow connection.
-    """
+    """The settings of one connection."""
 
     def __init__(self, connection_id: str, timing: Timing) -> None:
         self._connection_id = connection_id
@@ -36,12 +33,14 @@ class ConnectionReader:
         """When the settings were read, by the monotonic clock."""
         self._reading: asyncio.Task[Settings] | None = None
 
-    async def current(self) -> Settings:
+    async def current(self, *, anew: bool = False) -> Settings:
         """Return the settings, at most a minute old.
 
         :raises StabilityConfigurationError: if they cannot be had; permanent only where the connection is
             wrong.
         """
+        if anew:
+            self._settings = None
         age = self._timing.clock.monotonic() - self.read_at
         if self._settings is not None and age < self._timing.settings:
             return self._settings
@@ -55,11 +54,6 @@ class ConnectionReader:
                 raise
             log.warning("Using the connection as it was before: %s", error)
             return self._settings
-
-    async def reread(self) -> Settings:
-        """Return the settings as they are now."""
-        self._settings = None
-        return await self.current()
 
     async def _read(self) -> Settings:
         """Read the connection, once for all who ask meanwhile."""

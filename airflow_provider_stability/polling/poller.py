@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Poller"]
 
-log = logging.getLogger(__name__)
-
 _MAX_CALLS: Final = 8
 """At once, for one connection."""
 
@@ -57,6 +54,7 @@ class Poller:
         self._shared_key, self._on_empty = shared_key, on_empty
         self._connection = ConnectionReader(connection_id, timing)
         self._polls: dict[str | None, BalancePoll] = {}
+        self._key: SharedKey | None = None
         self._balances: dict[str | None, SharedBalance] = {}  # those that the polls read
         self._clients: list[StabilityClient] = []  # idle ones; a session is not for two threads at once
         self._calls = asyncio.Semaphore(_MAX_CALLS)
@@ -65,7 +63,12 @@ class Poller:
         """Return the poll for an organization."""
         if organization not in self._polls:
             self._polls[organization] = BalancePoll(
-                organization, self._timing, ask=self._ask, on_failed=self._fail, on_empty=self._drop
+                self._connection_id,
+                organization,
+                self._timing,
+                ask=self._ask,
+                on_failed=self._fail,
+                on_empty=self._drop,
             )
         return self._polls[organization]
 
@@ -90,21 +93,15 @@ class Poller:
             answer = await self._read(settings, organization, since)
             if isinstance(answer, Answer) and answer.is_refusal and self._connection.read_at <= answer.at:
                 # Before it is believed: the key may have been rotated, and the connection with it.
-                current = await self._connection.reread()
+                current = await self._connection.current(anew=True)
                 if current != settings:
                     answer = await self._read(current, organization, since)
         except StabilityError as error:
-            found = as_value(error)
-        except Exception as error:
-            # A defect of ours. Waiting without a balance would hide it until the timeout.
-            log.exception("The poll of connection %r broke", self._connection_id)
-            found = StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
-        else:
-            return answer
-        return Answer(found, self._timing.clock.monotonic())
+            return Answer(as_value(error), self._timing.clock.monotonic())
+        return answer
 
     async def _read(self, settings: Settings, organization: str | None, since: float) -> Answer | NotYet:
-        key = self._shared_key(settings)
+        key = self._key = self._shared_key(settings)
         name = await key.resolve(
             organization or settings.organization, partial(self._default_organization, settings, key.limiter)
         )
@@ -114,10 +111,7 @@ class Poller:
     async def _request(
         self, settings: Settings, organization: str | None, limiter: RateLimiter
     ) -> Answer | NotYet:
-        def get_credits(client: StabilityClient) -> float:
-            return client.get_balance(organization).credits
-
-        found = await self._call(settings, limiter, get_credits)
+        found = await self._call(settings, limiter, lambda client: client.get_balance(organization).credits)
         if found is None:
             return NotYet(limiter.delay, limiter.current_pause)
         record_poll(self._connection_id, organization, found)
@@ -125,13 +119,8 @@ class Poller:
 
     async def _default_organization(self, settings: Settings, limiter: RateLimiter) -> str | None:
         """Return the id of the account's default organization, None where it cannot be had."""
-
-        def get_default(client: StabilityClient) -> str | None:
-            default = client.get_account().default_organization
-            return None if default is None else default.id
-
-        found = await self._call(settings, limiter, get_default)
-        return found if isinstance(found, str) else None
+        found = await self._call(settings, limiter, lambda client: client.get_account().default_organization)
+        return None if isinstance(found, StabilityError) or found is None else found.id
 
     async def _call(
         self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]

@@ -13,11 +13,7 @@ __all__ = ["Pause", "RateLimiter"]
 
 @dataclass(frozen=True)
 class Pause:
-    """A time without requests.
-
-    :param error: the error with which the service asked for it.
-    :param until: its end, in seconds since the epoch.
-    """
+    """A time without requests: the error that asked for it, and its end in seconds since the epoch."""
 
     error: str
     until: float

@@ -1,8 +1,7 @@
 """One poll for any number of gates: what the triggers of a process share.
 
-In each event loop there is one ``Poller`` per connection and in it one ``BalancePoll`` per organization.
-Polls of different connections, or with different names for the same credits, share their answers
-(``SharedKey``); all connections with one API key share its rate limit.
+An event loop has a ``Poller`` per connection, and that a ``BalancePoll`` per organization. Polls of the same
+credits share their answers (``SharedKey``), however they are named. The rate limit is the API key's.
 
 Airflow's own shared streams (``airflow/triggers/shared_stream.py``) exist from 3.3 on only, keep no answer
 for gates that come later, wake every member at each poll, and raise one exception in all of them.
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_stability.polling.poller import Poller
 from airflow_provider_stability.polling.rate_limiter import RateLimiter
@@ -41,7 +40,8 @@ def subscribe(
     :returns: the subscription; its ``cancel`` must be called in the end.
     """
     registry = registries.setdefault(asyncio.get_running_loop(), Registry())
-    return registry.subscribe(connection_id, organization, needed, interval, is_watcher=is_watcher)
+    poll = registry.poller(connection_id).poll(organization)
+    return poll.subscribe(needed, interval, is_watcher=is_watcher)
 
 
 class Registry:
@@ -50,27 +50,17 @@ class Registry:
     def __init__(self, timing: Timing | None = None) -> None:
         self._timing = timing or Timing()
         self.pollers: dict[str, Poller] = {}
-        # As long as the event loop: a triggerer sees few keys, and forgetting one would exceed its limit.
+        # For as long as the event loop: a triggerer sees few keys, and to forget one would exceed its limit.
         self._limiters: dict[str, RateLimiter] = {}
-        self._keys: dict[Hashable, SharedKey] = {}
+        self._keys: WeakValueDictionary[Hashable, SharedKey] = WeakValueDictionary()  # held by pollers
 
-    def subscribe(
-        self,
-        connection_id: str,
-        organization: str | None,
-        needed: float,
-        interval: float,
-        *,
-        is_watcher: bool,
-    ) -> Subscription:
-        """See the function."""
+    def poller(self, connection_id: str) -> Poller:
+        """Return the poller of a connection."""
         if connection_id not in self.pollers:
             self.pollers[connection_id] = Poller(
                 connection_id, self._timing, shared_key=self._shared_key, on_empty=self.pollers.__delitem__
             )
-        return (
-            self.pollers[connection_id].poll(organization).subscribe(needed, interval, is_watcher=is_watcher)
-        )
+        return self.pollers[connection_id]
 
     def _shared_key(self, settings: Settings) -> SharedKey:
         limiter = self._limiters.setdefault(settings.credential, RateLimiter(self._timing))

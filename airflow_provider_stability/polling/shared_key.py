@@ -61,10 +61,7 @@ class SharedBalance:
 
 
 class SharedKey:
-    """What is common to all connections whose requests are the same but for the organization.
-
-    :param limiter: the key's, which connections with other settings share, too.
-    """
+    """What is common to all connections whose requests are the same but for the organization."""
 
     def __init__(self, timing: Timing, limiter: RateLimiter) -> None:
         self.limiter = limiter
@@ -94,5 +91,4 @@ class SharedKey:
             if is_mixed and self._timing.clock.monotonic() >= self._default_end:
                 self._default = await ask_default()
                 self._default_end = self._timing.clock.monotonic() + self._timing.default_organization
-        self._lock = asyncio.Lock()  # one that was waited for would keep the event loop alive
         return self._default if self._timing.clock.monotonic() < self._default_end else None

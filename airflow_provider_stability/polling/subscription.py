@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_stability.gate.observation import Observation
@@ -14,14 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["Subscription"]
 
 
-class _Source(Protocol):
+class _Poll(Protocol):
     """What a subscription needs of its poll."""
 
     timing: Timing
     latest: Observation
-
-    @property
-    def is_first_answer_due(self) -> bool: ...
 
     def cancel(self, subscription: Subscription) -> None: ...
 
@@ -34,75 +32,48 @@ class Subscription:
     :param is_watcher: whether every poll notifies it. No balance resolves a watcher.
     """
 
-    __slots__ = (
-        "_future",
-        "_is_notified",
-        "_source",
-        "interval",
-        "is_watcher",
-        "needed",
-        "outcome",
-        "reported",
-    )
+    __slots__ = ("_news", "_poll", "interval", "is_watcher", "needed", "outcome", "reported", "reported_at")
 
-    def __init__(self, source: _Source, needed: float, interval: float, *, is_watcher: bool) -> None:
-        self._source = source
-        self.needed = needed
+    def __init__(self, poll: _Poll, needed: float, interval: float, *, is_watcher: bool) -> None:
+        self._poll = poll
+        self.needed = math.inf if is_watcher else needed
         self.interval = interval
         self.is_watcher = is_watcher
         self.outcome: Opened | Failed | None = None
-        self.reported = (Observation(), source.timing.clock.monotonic())
-        """What it was last notified of, and when."""
-        self._is_notified = False
-        self._future: asyncio.Future[None] | None = None
+        self.reported = Observation()
+        """What it was last notified of."""
+        self.reported_at = poll.timing.clock.monotonic()
+        self._news = asyncio.Event()
 
     @property
     def latest(self) -> Observation:
         """What the poll has found so far."""
-        return self._source.latest
-
-    @property
-    def is_first_answer_due(self) -> bool:
-        """Whether the first answer is under way, so that a wait whose time is over may still look once."""
-        return self._source.is_first_answer_due
+        return self._poll.latest
 
     async def wait(self) -> None:
         """Return when there is an outcome, or something new to log."""
-        if self.outcome is None and not self._is_notified:
-            self._future = asyncio.get_running_loop().create_future()
-            try:
-                await self._future
-            finally:
-                self._future = None
-        self._is_notified = False
+        await self._news.wait()
+        self._news.clear()
 
     def resolve(self, outcome: Opened | Failed) -> None:
         """Give the outcome, once."""
-        if self.outcome is None:
-            self.outcome = outcome
-            self._wake()
+        self.outcome = self.outcome or outcome
+        self._news.set()
 
     def notify(self) -> None:
         """Wake the gate, so that it logs what was found."""
-        self.reported = (self.latest, self._source.timing.clock.monotonic())
-        self._is_notified = True
-        self._wake()
+        self.reported, self.reported_at = self.latest, self._poll.timing.clock.monotonic()
+        self._news.set()
 
     def has_news(self) -> bool:
         """Return whether a log line is due: at once for another state, now and then for another balance."""
-        timing, (reported, at) = self._source.timing, self.reported
-        silent = timing.clock.monotonic() - at
-        is_other_balance = reported.credits != self.latest.credits
+        timing, silent = self._poll.timing, self._poll.timing.clock.monotonic() - self.reported_at
         return (
-            reported.state != self.latest.state
-            or (is_other_balance and silent >= timing.log_balance)
+            self.reported.state != self.latest.state
+            or (self.reported.credits != self.latest.credits and silent >= timing.log_balance)
             or silent >= timing.log_anything
         )
 
     def cancel(self) -> None:
         """End the subscription."""
-        self._source.cancel(self)
-
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        self._poll.cancel(self)

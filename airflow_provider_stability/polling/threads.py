@@ -16,9 +16,7 @@ from airflow_provider_stability.exceptions import StabilityConnectionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["THREAD_NAME", "call_in_daemon_thread"]
-
-THREAD_NAME = "stability-poll"
+__all__ = ["call_in_daemon_thread"]
 
 _Result = TypeVar("_Result")
 
@@ -38,7 +36,7 @@ async def call_in_daemon_thread(function: Callable[[], _Result]) -> _Result:
             future.set_exception(error)
 
     try:
-        threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
+        threading.Thread(target=run, name="stability-poll", daemon=True).start()
     except RuntimeError as error:
         raise StabilityConnectionError(f"no thread could be started for the request: {error}") from None
     return await asyncio.wrap_future(future)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Clock", "Timing"]
 
 
 class Clock(Protocol):
-    """What the polls need of the ``time`` module, which is one."""
+    """The wall clock, and a clock that nobody can set. The ``time`` module has both."""
 
-    def time(self) -> float:
-        """Return the seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds that only grow, even if somebody sets the clock."""
-        ...
+    time: Callable[[], float]
+    monotonic: Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,16 @@ class Timing:
 
     :param requests: so many requests in a ``window`` with one key. Stability AI publishes 150 in 10 s.
     :param min_interval: between two polls, whatever a gate asks for.
-    :param fresh: so long an answer opens a gate that comes later. If it is older, another gate's job may have
-        spent the credits, and the service is asked first.
-    :param linger: so long a poll outlives its last gate, without a request.
-    :param settings: so long the settings of a connection are believed.
-    :param read: so long a read of the connection may take before another one is started.
-    :param default_organization: so long it is believed which organization is an account's default.
+    :param fresh: how long an answer opens a gate that comes later. After that, a job may have spent the
+        credits.
+    :param linger: how long a poll outlives its last gate, without a request.
+    :param settings: how long the settings of a connection are believed.
+    :param read: how long a read of the connection may take before another one is started.
+    :param default_organization: how long it is believed which organization is an account's default.
     :param log_balance: between two log lines of a gate for a balance that goes up and down.
     :param log_anything: after so long without news, a gate logs a line all the same.
-    :param notify_pause: between two groups of gates that log a line, so that the event loop gets its turns.
-    :param notify_gates: so many gates are such a group: a log line costs much more than a wake-up.
     :param wake_gates: so many gates are woken before the event loop gets a turn.
+    :param notify_gates: the same for gates that log a line, which costs much more; then, ``notify_pause``.
     """
 
     clock: Clock = time
@@ -51,6 +48,6 @@ class Timing:
     default_organization: float = 600.0
     log_balance: float = 60.0
     log_anything: float = 600.0
-    notify_pause: float = 0.01
-    notify_gates: int = 20
     wake_gates: int = 500
+    notify_gates: int = 20
+    notify_pause: float = 0.01

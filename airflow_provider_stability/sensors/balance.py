@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_stability.hooks.stability import StabilityHook
-
 __all__ = ["BalanceSensor"]
 
 _BACKSTOP: Final = 60.0
@@ -115,7 +113,11 @@ class BalanceSensor(BaseSensorOperator):
         self.stability_conn_id = stability_conn_id
         self.deferrable = self._is_deferrable(deferrable, in_triggerer=start_from_trigger or end_from_trigger)
         self.end_from_trigger = end_from_trigger
-        self.start_from_trigger = start_from_trigger and self._can_start_in_triggerer()
+        self.start_from_trigger = False
+        if start_from_trigger:
+            from airflow_provider_stability.version_compat import can_start_in_triggerer
+
+            self.start_from_trigger = can_start_in_triggerer(min_credits, organization, stability_conn_id)
         if self.start_from_trigger:
             from airflow.triggers.base import StartTriggerArgs
 
@@ -131,6 +133,7 @@ class BalanceSensor(BaseSensorOperator):
         """Read the balance once, and log it in one line."""
         from airflow_provider_stability.connection.loading import connection_disappeared
         from airflow_provider_stability.hooks.stability import StabilityHook
+        from airflow_provider_stability.metrics import recorded
 
         wait = current_wait()
         if wait.pause_left > _CLOCK_SLACK:
@@ -144,7 +147,9 @@ class BalanceSensor(BaseSensorOperator):
                 settings = hook.client.settings
                 wait.connection_was_read = True
                 organization = self._checked_organization() or settings.organization
-                available = self._read_balance(hook, organization)
+                available = recorded(
+                    self.stability_conn_id, organization, lambda: hook.get_balance(organization).credits
+                )
         except StabilityError as error:
             if getattr(error, "is_missing", False) and wait.connection_was_read:
                 error = connection_disappeared(self.stability_conn_id)
@@ -232,17 +237,18 @@ class BalanceSensor(BaseSensorOperator):
             if limit is not None and limit.total_seconds() < self.timeout:
                 # As where it waits on a worker: the task fails, and its retries apply.
                 raise AirflowTaskTimeout(
-                    f"The execution_timeout of {limit.total_seconds():g} s has passed; the gate's timeout is "
-                    f"{self.timeout:g} s. The last balance is in the log."
+                    f"The execution_timeout of {limit.total_seconds():g} s ended the wait before the gate's "
+                    f"timeout of {self.timeout:g} s. The last balance is in the log."
                 )
             raise self._timed_out(
-                f"Timed out after {self.timeout:g} s, and no triggerer has ended the wait: does one run, for "
-                "this task's queue, with room for it ([triggerer] capacity)? The last balance is in the log."
+                f"Timed out after {self.timeout:g} s, and no triggerer ended the wait. Check that one is "
+                "running, serves this task's queue, and has free capacity ([triggerer] capacity). The last "
+                "balance is in the log."
             )
         self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
         if self.never_fail:
             raise AirflowSkipException("Skipping due to never_fail is set to True. The trigger failed.")
-        raise StabilityConnectionError("the trigger failed; its log has the reason")
+        raise StabilityConnectionError("the trigger failed; see its log for the reason")
 
     def _timed_out(self, message: str) -> AirflowSkipException | AirflowSensorTimeout:
         return (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
@@ -250,27 +256,19 @@ class BalanceSensor(BaseSensorOperator):
     def _is_deferrable(self, wanted: bool | None, *, in_triggerer: bool) -> bool:  # noqa: FBT001
         if wanted is False and in_triggerer:
             raise StabilityParameterError(
-                "deferrable is False; it must be True or left out with start_from_trigger or end_from_trigger"
+                "deferrable is False; it must be True or left out when start_from_trigger or "
+                "end_from_trigger is set"
             )
         if self.exponential_backoff:
             if wanted or in_triggerer:
                 raise StabilityParameterError(
-                    "exponential_backoff is True; it must be False with deferrable: all gates of an "
+                    "exponential_backoff is True; it must be False for a deferrable gate: all gates of an "
                     "organization share one poll, so backing off saves nothing. Raise poke_interval instead"
                 )
             return False  # whatever the default is
         if wanted is None:
             wanted = in_triggerer or conf.getboolean("operators", "default_deferrable", fallback=False)
         return wanted
-
-    def _can_start_in_triggerer(self) -> bool:
-        """Return whether this Airflow can, with these parameters; if not, the task defers from a worker."""
-        from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
-
-        values = (self.min_credits, self.organization, self.stability_conn_id)
-        has_template = any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in values)
-        is_plain = all(each is None or isinstance(each, str | int | float) for each in values)
-        return STARTS_IN_TRIGGERER and is_plain and (RENDERS_IN_TRIGGERER or not has_template)
 
     def _deferral_limit(self) -> float:
         """Return the seconds that Airflow lets a deferral take; the ``execution_timeout`` counts, too."""
@@ -301,28 +299,15 @@ class BalanceSensor(BaseSensorOperator):
             return interval
         left = max(self.timeout - run_duration(), 0.0)
         if pause <= left:
-            self.log.info("The service asks for a pause: next request in %.0f s", pause)
+            self.log.info("The service asked for a pause; next request in %.0f s", pause)
             return pause
         # The pause outlasts the wait. The next poke, at the timeout, makes no request.
-        message = f"The service asks for a pause of {pause:.0f} s, and this wait ends in {left:.0f} s"
+        message = f"The service asked for a pause of {pause:.0f} s, but this wait ends in {left:.0f} s"
         if wait.survives:
-            self.log.warning("%s: no further request", message)
+            self.log.warning("%s; no further request will be made", message)
             return left
         # In reschedule mode before 3.3, the next process would know of no pause and make a request.
-        raise self._timed_out(f"{message}; ending it now, as no request is allowed before")
-
-    def _read_balance(self, hook: StabilityHook, organization: str | None) -> float:
-        """Return the balance, and record it in Airflow's metrics."""
-        from airflow_provider_stability.metrics import record_poll
-
-        found: float | StabilityError
-        try:
-            found = hook.get_balance(organization).credits
-        except StabilityError as error:
-            record_poll(self.stability_conn_id, organization, error)
-            raise
-        record_poll(self.stability_conn_id, organization, found)
-        return found
+        raise self._timed_out(f"{message}; ending it now, as no request is allowed before then.")
 
     def _checked_organization(self) -> str | None:
         return check_organization(self.organization, is_given=self._names_organization)

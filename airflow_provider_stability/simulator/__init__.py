@@ -1,7 +1,7 @@
-"""A local stand-in for the Stability AI API: it speaks v1 and v1alpha, and goes wrong when told to.
+"""A local simulator of the Stability AI API: v1 and v1alpha, with faults on demand.
 
-It needs nothing but the standard library, binds to loopback only, and serves tests, examples and trying
-things out: ``with Simulator(credits=10) as simulator: ...`` in Python, or as a program
+It needs only the standard library and binds to loopback. Use it in tests, in examples, or to try things out:
+in Python, ``with Simulator(credits=10) as simulator: ...``; from a shell,
 ``python -m airflow_provider_stability.simulator``.
 """
 

@@ -8,6 +8,7 @@ import json
 import shlex
 import signal
 import sys
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,43 +17,40 @@ from airflow_provider_stability.simulator.simulator import DEFAULT_KEY, Simulato
 from airflow_provider_stability.simulator.state import DEFAULT_ORGANIZATION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_stability.simulator.recorded import RecordedRequest
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM, and return the exit code.
+    """Run the simulator until SIGINT or SIGTERM, and return the exit code.
 
-    :param arguments: of the command line, without the program's name.
+    :param arguments: the command line, without the program's name.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
-    names = [name for name, _ in options.organization]
-    for name in names:
-        if names.count(name) > 1:
-            parser.error(f"argument --organization: {name!r} is given more than once; once is allowed")
-    # Blocked here, before any thread, and so in all threads: they wait until sigwait asks for them. A handler
-    # would run in the midst of whatever the main thread is doing.
+    options = vars(parser.parse_args(arguments))
+    organizations = options.pop("organization")
+    for name, count in Counter(name for name, _ in organizations).items():
+        if count > 1:
+            parser.error(f"argument --organization: {name!r} is given {count} times; it must be given once")
+    # Blocked before any thread is started, and thus in all threads: signals stay pending until sigwait. A
+    # handler could interrupt the main thread anywhere.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     simulator = Simulator(
-        credits=options.credits,
-        organizations=dict(options.organization),
-        api_key=options.api_key,
-        port=options.port,
-        rate_limit=options.rate_limit,
-        rate_window=options.rate_window,
-        rate_penalty=options.rate_penalty,
-        cost_per_image=options.cost_per_image,
-        on_answer=lambda request: _say(_line(simulator, request)),
+        **options,
+        organizations=dict(organizations),
+        on_answer=lambda request: _write(_log_line(simulator, request)),
     )
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(simulator)
-        except OSError as problem:
-            reason = f"{options.port} cannot be used ({problem.strerror}); 0 takes any free port"
+        except OSError as error:
+            port = options["port"]
+            reason = f"port is {port} ({error.strerror}); it must be a free port, or 0 for any"
             parser.error(f"argument --port: {reason}")
-        _say(_banner(simulator))
+        _write(_banner(simulator))
         signal.sigwait(_SIGNALS)
     return 0
 
@@ -60,110 +58,116 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_stability.simulator",
-        description="Serve a simulated Stability AI API on this machine, until Ctrl-C.",
+        description="Run a simulated Stability AI API on this machine until Ctrl-C.",
     )
     add = parser.add_argument
     add(
         "--port",
-        type=partial(_whole, "the port", 0, 65535),
+        type=partial(_whole, "port", low=0, high=65535),
         default=0,
-        help="port to serve on; 0, the default: any",
+        help="port to listen on; default %(default)s, any free port",
     )
-    add("--credits", type=_number, default=10.0, help="credits of the default organization; default 10")
+    add(
+        "--credits",
+        type=partial(_number, "credits"),
+        default=10.0,
+        help="credits of the default organization; default %(default)g",
+    )
     add(
         "--organization",
         type=_organization,
         action="append",
         default=[],
         metavar="ID=CREDITS",
-        help="a further organization and its credits, such as org-b=25; may be repeated",
+        help="an additional organization and its credits, such as org-b=25; may be repeated",
     )
-    add("--api-key", type=_key, default=DEFAULT_KEY, help=f"the key it lets in; default {DEFAULT_KEY}")
+    add("--api-key", type=_key, default=DEFAULT_KEY, help="the valid API key; default %(default)s")
     add(
         "--rate-limit",
-        type=partial(_whole, "the rate limit", 1, None),
+        type=partial(_whole, "rate limit", low=1),
         default=150,
-        help="requests of one key in a window before its time-out; default 150",
+        help="requests that one key may send within the rate window; default %(default)s",
     )
     add(
         "--rate-window",
-        type=partial(_number, above=0),
+        type=partial(_number, "rate window", above=0),
         default=10.0,
-        help="seconds of that window; default 10",
+        help="length of the rate window in seconds; default %(default)g",
     )
     add(
         "--rate-penalty",
-        type=partial(_number, above=0),
+        type=partial(_number, "rate penalty", above=0),
         default=60.0,
-        help="seconds of the time-out; default 60",
+        help="seconds for which a key that exceeds the limit gets 429; default %(default)g",
     )
     add(
         "--cost-per-image",
-        type=partial(_number, low=0),
+        type=partial(_number, "cost per image", low=0),
         default=1.0,
-        help="credits that an image takes; default 1",
+        help="credits that one generated image costs; default %(default)g",
     )
     return parser
 
 
-def _whole(name: str, low: int, high: int | None, value: str) -> int:
-    try:
-        return checks.whole(
-            name, int(value) if value.isascii() and value.isdigit() else value, low=low, high=high
-        )
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from None
+def _whole(name: str, value: str, **limits: int) -> int:
+    number = int(value) if value.isascii() and value.isdigit() else value
+    with _argument_error():
+        return checks.whole(name, number, **limits)
 
 
-def _number(value: str, *, low: float | None = None, above: float | None = None) -> float:
-    try:
-        number: float | str = float(value)
-    except ValueError:
-        number = value
-    try:
-        return checks.number("it", number, low=low, above=above)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from None
+def _number(name: str, value: str, **limits: float) -> float:
+    number: float | str = value
+    with contextlib.suppress(ValueError):
+        number = float(value)
+    with _argument_error():
+        return checks.number(name, number, **limits)
 
 
 def _organization(value: str) -> tuple[str, float]:
     name, equals, balance = value.rpartition("=")
     if not (equals and name and name.isprintable() and name.isascii()) or name == DEFAULT_ORGANIZATION:
         raise argparse.ArgumentTypeError(
-            f"it must be ID=CREDITS, such as org-b=25, with an id other than {DEFAULT_ORGANIZATION}, "
-            f"not {value!r}"
+            f"organization is {value!r}; it must be ID=CREDITS, such as org-b=25, with an id other than "
+            f"{DEFAULT_ORGANIZATION}"
         )
-    return name, _number(balance)
+    return name, _number(f"balance of organization {name!r}", balance)
 
 
 def _key(value: str) -> str:
-    try:
+    with _argument_error():
         return checks.key(value)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from None
+
+
+@contextlib.contextmanager
+def _argument_error() -> Iterator[None]:
+    """Turn the error of a check into one that argparse prints."""
+    try:
+        yield
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _banner(simulator: Simulator) -> str:
-    """Return what a person needs to begin with; only the default key is shown, being no secret."""
+    """Return the instructions that are printed at the start; they show no key but the default one."""
     connection = json.loads(simulator.connection())
     note = ""
     if simulator.api_key != DEFAULT_KEY:
-        connection["password"] = "THE-API-KEY"  # noqa: S105 - a placeholder, in order not to print the key
-        note = "  (put what you gave as --api-key in the place of THE-API-KEY)\n"
+        connection["password"] = "THE-API-KEY"  # noqa: S105 - a placeholder for the key
+        note = "  (replace THE-API-KEY with the value of --api-key)\n"
     top_up = rf"""r.urlopen('{simulator.base_url}/_simulator/top-up', b'{{\"credits\": 30}}')"""
     return (
         f"Stability AI simulator at {simulator.base_url}\n"
-        "Use it:\n"
+        "Use it in Airflow:\n"
         f"  export AIRFLOW_CONN_STABILITY_DEFAULT={shlex.quote(json.dumps(connection))}\n"
         f"{note}"
-        "Top up the credits:\n"
+        "Add credits:\n"
         f'  python -c "import urllib.request as r; {top_up}"\n'
         "Stop it with Ctrl-C. Requests:\n"
     )
 
 
-def _line(simulator: Simulator, request: RecordedRequest) -> str:
-    """Return the log line of a request."""
+def _log_line(simulator: Simulator, request: RecordedRequest) -> str:
+    """Return the log line for a request."""
     organization = request.organization or DEFAULT_ORGANIZATION
     try:
         balance = f"{simulator.credits(organization):.12g}"
@@ -171,13 +175,13 @@ def _line(simulator: Simulator, request: RecordedRequest) -> str:
         balance = "-"
     status = request.status or "reset"
     line = f"{request.method} {request.path} organization={organization} status={status} credits={balance}"
-    # What a client sends is not to be trusted: it may hold control characters, or the key in a wrong place.
+    # The client's input may contain control characters, or the key in the wrong place.
     return "".join(c if " " <= c <= "~" else "?" for c in line).replace(simulator.api_key, "***") + "\n"
 
 
-def _say(text: str) -> None:
-    # In one write, since requests are logged from many threads. A reader that went away, as `head` does, must
-    # not take the service down.
+def _write(text: str) -> None:
+    # In one write, since many threads log requests. A reader that exits early, as `head` does, must not stop
+    # the simulator.
     with contextlib.suppress(OSError):
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Answers as the service words them: the bodies of its errors, and what a fault makes of an answer."""
+"""Answers, the bodies of the service's errors, and how a fault changes an answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 JSON = "application/json"
 ALPHA = "v1alpha"
 
-SERVER_FAULTS = 500
-"""From here on a status says that the service is at fault."""
+SERVER_ERRORS = 500
+"""The first status of a server error."""
 
-# Names and messages come from the examples of the specification where it has one. It has none for 402, 405
-# and 429, nor for what a gateway in between says: those are named in the same manner.
+# Names and messages are those of the specification's examples. It has none for 402, 405 and 429, nor for
+# errors of a gateway: their names follow the same pattern.
 _ERRORS = {
     400: ("bad_request", "the request is not valid"),
     401: ("unauthorized", "missing authorization header"),
@@ -32,10 +32,10 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer before it is put on the wire.
+    """An answer before it is sent.
 
-    :param headers: all but Content-Length, Date and Connection, which the server adds.
-    :param credits: the balance that the body tells, if that is what it does.
+    :param headers: all except Content-Length, Date and Connection, which the server adds.
+    :param credits: the balance in the body, if it has one.
     """
 
     status: int = 200
@@ -51,27 +51,27 @@ def as_json(value: object, status: int = 200) -> Answer:
 
 
 def error(version: str, status: int, message: str | None = None, name: str | None = None) -> Answer:
-    """Return an error as that version of the API shapes it.
+    """Return an error in the format of an API version.
 
-    :param version: ``v1`` or ``v1alpha``. The latter's bodies say more, and its specification gives them the
-        media type of the framework it was made with.
-    :param message: for a person; without it the usual one of the status.
-    :param name: short name of the class of errors; without it the usual one of the status.
+    :param version: ``v1`` or ``v1alpha``, whose bodies have more fields and, by its specification, the media
+        type of the framework that it was built with.
+    :param message: text for people; by default that of the status.
+    :param name: short name of the kind of error; by default that of the status.
     """
     if status in _ERRORS:
-        usual, sentence = _ERRORS[status]
+        default_name, default_message = _ERRORS[status]
     else:
-        phrase = _phrase(status)
-        usual, sentence = phrase.lower().replace(" ", "_").replace("-", "_"), phrase
+        default_message = _phrase(status)
+        default_name = default_message.lower().replace(" ", "_").replace("-", "_")
     body: dict[str, object] = {
         "id": str(uuid.uuid4()),
-        "name": name or usual,
-        "message": message or sentence,
+        "name": name or default_name,
+        "message": message or default_message,
     }
     if version != ALPHA:
         return as_json(body, status)
     body |= {
-        "fault": status >= SERVER_FAULTS,
+        "fault": status >= SERVER_ERRORS,
         "temporary": status in (408, 429, 502, 503, 504),
         "timeout": status in (408, 504),
     }
@@ -79,7 +79,7 @@ def error(version: str, status: int, message: str | None = None, name: str | Non
 
 
 def with_fault(answer: Answer, fault: Fault) -> Answer:
-    """Return the answer with the status, body and headers the fault wants."""
+    """Return the answer with the status, body and headers of the fault."""
     if fault.payload is not None:
         answer = Answer(status=fault.status or 200, body=fault.payload)
     if fault.content_type is not None:
@@ -87,12 +87,12 @@ def with_fault(answer: Answer, fault: Fault) -> Answer:
     headers = dict(answer.headers)
     if fault.retry_after is not None:
         headers["Retry-After"] = str(fault.retry_after)
-    told = None if fault.cut_body else answer.credits
-    return replace(answer, headers=headers | (fault.headers or {}), credits=told)
+    credits_sent = None if fault.cut_body else answer.credits
+    return replace(answer, headers=headers | (fault.headers or {}), credits=credits_sent)
 
 
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return f"status {status}"  # 299 and its like have no phrase, and clients have to stand them too
+        return f"status {status}"  # such as 299, which has no phrase

@@ -1,46 +1,44 @@
-"""Checks of what people hand to the simulator: each refusal names the value and what is allowed."""
+"""Checks of the values that callers pass in. Each error names the value and what is allowed."""
 
 from __future__ import annotations
 
 import math
 
 
-def number(name: str, value: object, *, low: float | None = None, above: float | None = None) -> float:
+def number(
+    name: str,
+    value: object,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> float:
     """Return ``value`` as a finite float.
 
     :param name: what the value is, for the message.
     :param value: an int or a float; a bool is refused, since it is nearly always a mistake.
-    :param low: the least value allowed, if any.
-    :param above: the value has to be greater than this, if given.
+    :param low: the smallest value allowed.
+    :param high: the largest value allowed; needs ``low``.
+    :param above: the value must be greater than this.
     :raises ValueError: for anything else.
     """
-    limits = f" of at least {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
-    refusal = ValueError(f"{name} must be a finite number{limits}, not {value!r}")
+    limits = f" above {above:g}" if above is not None else _limits(low, high)
+    refusal = ValueError(f"{name} is {value!r}; it must be a finite number{limits}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise refusal
     try:
         result = float(value)
     except OverflowError:
         raise refusal from None
-    if not math.isfinite(result):
+    if not math.isfinite(result) or (above is not None and result <= above):
         raise refusal
-    if (low is not None and result < low) or (above is not None and result <= above):
+    if (low is not None and result < low) or (high is not None and result > high):
         raise refusal
     return result
 
 
-def of_kind(name: str, value: object, kinds: type | tuple[type, ...], allowed: str) -> None:
-    """Let through a ``value`` of one of the types ``kinds``, which ``allowed`` puts into words.
-
-    :raises ValueError: for anything else; not TypeError, since values also come out of JSON.
-    """
-    refusal = ValueError(f"{name} must be {allowed}, not {value!r}")
-    if not isinstance(value, kinds):
-        raise refusal
-
-
 def whole(name: str, value: object, *, low: int, high: int | None = None) -> int:
-    """Return ``value`` as an int between ``low`` and ``high``, both included.
+    """Return ``value`` as an int between ``low`` and ``high``, inclusive.
 
     :raises ValueError: for anything else.
     """
@@ -50,9 +48,18 @@ def whole(name: str, value: object, *, low: int, high: int | None = None) -> int
         or value < low
         or (high is not None and value > high)
     ):
-        allowed = f"between {low} and {high}" if high is not None else f"of at least {low}"
-        raise ValueError(f"{name} must be a whole number {allowed}, not {value!r}")
+        raise ValueError(f"{name} is {value!r}; it must be a whole number{_limits(low, high)}")
     return value
+
+
+def of_type(name: str, value: object, types: type | tuple[type, ...], allowed: str) -> None:
+    """Accept a ``value`` of one of the ``types``, which ``allowed`` describes.
+
+    :raises ValueError: for anything else; not TypeError, since values also come from JSON.
+    """
+    refusal = ValueError(f"{name} is {value!r}; it must be {allowed}")
+    if not isinstance(value, types):
+        raise refusal
 
 
 def text(name: str, value: object, *, example: str) -> str:
@@ -62,15 +69,21 @@ def text(name: str, value: object, *, example: str) -> str:
     :raises ValueError: for anything else.
     """
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or max(value) > "\xff":
-        raise ValueError(f"{name} must be printable text on one line, such as {example!r}, not {value!r}")
+        raise ValueError(f"{name} is {value!r}; it must be printable text on one line, such as {example!r}")
     return value
 
 
 def key(value: object) -> str:
-    """Return an API key that fits a header; the message of a refusal leaves the key out.
+    """Return an API key that fits into a header. The message of the error leaves the key out.
 
-    :raises ValueError: for an empty key, white space or anything beyond printable ASCII.
+    :raises ValueError: for an empty key, whitespace or anything but printable ASCII.
     """
     if not isinstance(value, str) or not value or not all("!" <= character <= "~" for character in value):
-        raise ValueError("the API key must be printable ASCII without white space, and not empty")
+        raise ValueError("the API key must be printable ASCII without whitespace, and not empty")
     return value
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    if low is None:
+        return ""
+    return f" of {low:.12g} or more" if high is None else f" from {low:.12g} to {high:.12g}"

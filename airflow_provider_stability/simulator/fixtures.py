@@ -1,4 +1,4 @@
-"""The pytest fixture for users' own DAG tests; the one module of the simulator that imports pytest."""
+"""The pytest fixture for tests of DAGs. Only this module of the simulator imports pytest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stability_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Yield a running simulator with 10 credits that the connection ``stability_default`` leads to.
+    """Yield a running simulator with 10 credits, and point the connection ``stability_default`` at it.
 
-    Import it in a ``conftest.py``. The connection is set in the environment, for the test alone.
+    Import the fixture in a ``conftest.py``. The connection is set in the environment, for this test only.
     """
     with Simulator() as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())

@@ -1,4 +1,4 @@
-"""The picture that stands in for a generated one."""
+"""The image that is sent in place of a generated one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import struct
 import zlib
 
 SIZE = 64
-"""Width and height in pixels, whatever was asked for: a picture stays small enough to read in a test."""
+"""Width and height in pixels, whatever was requested: small enough for a test to read."""
 
 
 def png(seed: int) -> bytes:
-    """Return a real PNG: an RGB gradient of 64x64 pixels whose colours follow from ``seed``.
+    """Return a valid PNG: an RGB gradient of 64x64 pixels, with colours that depend on ``seed``.
 
     The layout is that of the PNG specification (ISO/IEC 15948): signature, IHDR, IDAT, IEND.
     """
     red, green, blue = seed & 0xFF, seed >> 8 & 0xFF, seed >> 16 & 0xFF
     rows = bytearray()
     for y in range(SIZE):
-        rows.append(0)  # filter type "none", once a row
+        rows.append(0)  # each row starts with its filter type: none
         for x in range(SIZE):
             rows += bytes(((red + 4 * x) & 0xFF, (green + 4 * y) & 0xFF, (blue + 2 * (x + y)) & 0xFF))
     header = struct.pack(">IIBBBBB", SIZE, SIZE, 8, 2, 0, 0, 0)

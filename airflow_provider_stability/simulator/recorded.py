@@ -1,4 +1,4 @@
-"""What the simulator keeps of a request that reached it."""
+"""The requests that the simulator records."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ if TYPE_CHECKING:
 
 
 class Headers(Mapping[str, str]):
-    """The headers of a request, found whatever their case; of repeated ones the last.
+    """The headers of a request, looked up in any case. Of repeated ones the last counts.
 
-    Its ``repr`` leaves out what Authorization holds, so that a failing assertion does not print a key.
+    Its ``repr`` hides the value of Authorization, so that a failed assertion does not print a key.
 
-    :param pairs: names and values in the order they came.
+    :param pairs: names and values in the order received.
     """
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._values = {name.lower(): (name, value) for name, value in pairs}
 
     def __getitem__(self, name: str) -> str:
-        """Return the value of header ``name``; KeyError if the request had none."""
+        """Return the value of header ``name``; raises KeyError if the request has none."""
         return self._values[name.lower()][1]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, written as the client wrote them."""
+        """Iterate over the names as the client spelled them."""
         return (name for name, _ in self._values.values())
 
     def __len__(self) -> int:
-        """Return how many different names there are."""
+        """Return the number of different names."""
         return len(self._values)
 
     def __repr__(self) -> str:
-        """Show everything but the key."""
-        shown = {name: "***" if name.lower() == "authorization" else self[name] for name in self}
-        return f"Headers({shown!r})"
+        """Show all headers, but not the key."""
+        visible = {name: "***" if name.lower() == "authorization" else self[name] for name in self}
+        return f"Headers({visible!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
-    """One request, as it came and as it was answered.
+    """One request as received, and how it was answered.
 
     :param method: such as GET.
     :param path: without the query string.
-    :param headers: ``headers.get("organization")`` works in any case.
-    :param organization: the Organization header as sent; None when it was absent or empty.
-    :param at: ``time.time()`` when it had been read.
-    :param body: its bytes, empty without a body.
-    :param status: of the answer; 0 while the answer is held back, and for a connection that was reset.
-    :param answered_at: ``time.time()`` when its answer was decided; None where it has none yet, or never had.
-    :param credits: the balance that the answer told; None for every other answer, and for one that was cut.
-    :param fault: what it was hit by.
+    :param headers: names are looked up in any case.
+    :param organization: the Organization header as sent; None if it was absent or empty.
+    :param at: when it had been read, in seconds since the epoch.
+    :param body: the bytes of the body, empty if there was none.
+    :param status: of the answer; 0 while it is delayed, and for a connection that was reset.
+    :param answered_at: when the answer was decided, in seconds since the epoch; None if there is none.
+    :param credits: the balance in the answer; None if it held none, or the body was cut.
+    :param fault: the fault that affected it.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""The sockets: connections and their threads, requests off the wire, answers and faults onto it."""
+"""The sockets: connections and their threads, reading requests, sending answers and faults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,22 +24,22 @@ if TYPE_CHECKING:
     from airflow_provider_stability.simulator.fault import Fault
     from airflow_provider_stability.simulator.state import State
 
-LARGEST_BODY = 1 << 24
-"""Bytes of a request body that are read; far beyond any request of this API."""
+MAX_BODY = 1 << 24
+"""The longest request body that is read, in bytes; far longer than any request of this API."""
 
 _NO_BODY = (204, 304)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_POLL = 0.02  # seconds between two looks of the accept loop at whether to end: what a stop takes at most
-_PATIENCE = 10.0  # seconds to wait for a thread that was told to end; reached only if one is broken
+_POLL_INTERVAL = 0.02  # seconds between two checks of the accept loop for a stop
+_JOIN_TIMEOUT = 10.0  # seconds to wait for a stopped thread; reached only if one is stuck
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one ``State`` from a thread of its own, until ``stop()``.
+    """Serves a ``State`` in a background thread, until ``stop()``.
 
     :param address: IP address to bind to, loopback.
     :param port: 0 for any free one.
-    :param ssl_context: server side context; None for plain HTTP.
-    :param on_answer: called with each request once its answer is decided, before it is sent; in its thread.
+    :param ssl_context: server-side context; None for plain HTTP.
+    :param on_answer: called with each request in the thread of its connection, before its answer is sent.
     """
 
     daemon_threads = True
@@ -59,45 +58,45 @@ class Server(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
-        # Touched by the accepting thread alone, and by stop() once that one is gone.
+        # Used by the accepting thread only, and by stop() once that thread has ended.
         self._open: dict[threading.Thread, socket.socket] = {}
         self._to_reset: set[socket.socket] = set()
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), _Handler)
         self._accepting = threading.Thread(
-            target=self.serve_forever, args=(_POLL,), name="stability-simulator", daemon=True
+            target=self.serve_forever, args=(_POLL_INTERVAL,), name="stability-simulator", daemon=True
         )
 
     def start(self) -> None:
-        """Begin to accept connections; they queue up before already."""
+        """Start accepting connections; they have been queued since the constructor."""
         self._accepting.start()
 
     def stop(self) -> None:
-        """Close the listening socket and each connection, and wait for their threads to be gone."""
+        """Close the listening socket and all connections, and wait for their threads to end."""
         self.stopping.set()
         self.shutdown()
-        self._accepting.join(_PATIENCE)
+        self._accepting.join(_JOIN_TIMEOUT)
         self.server_close()
         for connection in self._open.values():
-            # The plain socket's own method: that of a TLS socket pulls the TLS state away from under the
-            # thread that reads from it.
+            # The method of the plain socket: that of a TLS socket drops the TLS state, which the thread that
+            # reads from it still uses.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in self._open:
-            thread.join(_PATIENCE)
+            thread.join(_JOIN_TIMEOUT)
 
     def reset_on_close(self, connection: socket.socket) -> None:
-        """Have a connection end in a TCP reset once its handler is done."""
+        """Reset a connection, rather than close it, when its handler returns."""
         with self._lock:
             self._to_reset.add(connection)
 
     def server_bind(self) -> None:
-        """Bind without the look-up of the own host name that HTTPServer does, which can take seconds."""
+        """Bind without HTTPServer's lookup of the host name, which can take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; the TLS handshake is left to its thread, lest one client hold up all."""
+        """Accept a connection; its thread does the TLS handshake, so that no client blocks the others."""
         connection, client = super().get_request()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._ssl_context is not None:
@@ -107,9 +106,9 @@ class Server(ThreadingHTTPServer):
         return connection, client
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread that ``stop()`` can find; the base class keeps no daemon threads.
+        """Start a thread that ``stop()`` can join; the base class tracks no daemon threads.
 
-        Threads are forgotten here, not by themselves: one on its last steps has to be waited for as well.
+        Threads are removed here, not when they finish: ``stop()`` must also wait for one that is finishing.
         """
         self._open = {thread: each for thread, each in self._open.items() if thread.is_alive()}
         thread = threading.Thread(
@@ -119,25 +118,25 @@ class Server(ThreadingHTTPServer):
         self._open[thread] = request
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection, with a FIN or, if so wanted, with a reset."""
+        """Close a connection, or reset it if that was requested."""
         with self._lock:
             reset = request in self._to_reset
             self._to_reset.discard(request)
         if reset:
-            # Lingering for zero seconds makes a close a reset; the base class would send a FIN ahead of it.
+            # With a linger time of zero, closing sends a reset; the base class would send a FIN before it.
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_request(request)
         else:
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print the traceback of a mistake of ours; a client that went away is none."""
+        """Print the traceback of an error, except when the client has disconnected."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves the requests of one connection, one after the other."""
+    """Serves the requests of one connection in turn."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -147,28 +146,28 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.do_handshake()
         super().handle()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """Print nothing: requests are reported through ``on_answer``."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name for it
+        """Print nothing: ``on_answer`` reports requests."""
 
     def _serve(self) -> None:
         body = self._body()
         if body is None:
             return
-        server, state = self.server, self.server.state
+        server, state, clock = self.server, self.server.state, self.server.state.clock
         headers = Headers(self.headers.items())
         request = RecordedRequest(
             method=self.command,
             path=self.path.partition("?")[0],
             headers=headers,
             organization=headers.get("Organization") or None,
-            at=time.time(),
+            at=clock.time(),
             body=body,
         )
         if request.path.startswith(control.PREFIX):
-            told = control.answer(state, request)
-            self._send(replace(request, status=told.status), told, None)
+            answer = control.answer(state, request)
+            self._send(replace(request, status=answer.status), answer, None)
             return
-        arrival = state.arrive(request, api.shown_key(request))
+        arrival = state.record_arrival(request, api.presented_key(request))
         fault = arrival.fault
         request = replace(request, fault=fault)
         if fault is not None and fault.delay and server.stopping.wait(fault.delay):
@@ -179,15 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._report(request)
         else:
             answer = api.answer(state, request, arrival)
-            request = replace(request, status=answer.status, answered_at=time.time(), credits=answer.credits)
-            state.answered(arrival.ticket, request)
+            request = replace(request, status=answer.status, answered_at=clock.time(), credits=answer.credits)
+            state.record_answer(arrival.ticket, request)
             self._send(request, answer, fault)
 
-    # Any method is served: which are allowed is for the API to say, with an error of its own shape.
+    # All methods reach the API, which refuses the wrong ones with an error in its own format.
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _serve  # noqa: N815 - http.server's
 
     def _body(self) -> bytes | None:
-        """Read the body; None once a request whose body cannot be read was refused."""
+        """Return the body; None if it could not be read, and the request was refused."""
         if "Transfer-Encoding" in self.headers:
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
             return None
@@ -195,17 +194,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()):
             self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length must be a whole number")
             return None
-        if len(length) > len(str(LARGEST_BODY)) or int(length) > LARGEST_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {LARGEST_BODY} bytes")
+        if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY} bytes")
             return None
         body = self.rfile.read(int(length))
-        if len(body) < int(length):  # the client went away in the midst of it
+        if len(body) < int(length):  # the client has disconnected
             self.close_connection = True
             return None
         return body
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        self.close_connection = True  # where the next request would begin is unknown
+        self.close_connection = True  # the start of the next request cannot be found
         self.wfile.write(self._bytes(error(api.version_of(self.path), status, message), None))
 
     def _send(self, request: RecordedRequest, answer: Answer, fault: Fault | None) -> None:
@@ -225,14 +224,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.on_answer(request)
 
     def _bytes(self, answer: Answer, fault: Fault | None) -> bytes:
-        """Return head and body in one piece: two writes would cost a second packet and a slower client."""
+        """Return head and body together: two writes would take two packets and slow the client down."""
         body = b"" if answer.status in _NO_BODY else answer.body
         framing = {"Content-Length": str(len(body)), "Date": self.date_time_string()}
         headers = framing | {"Content-Type": answer.content_type}
         names = {name.lower(): name for name in headers}
         for name, value in answer.headers.items():
             headers[names.setdefault(name.lower(), name)] = value
-            # Whoever sets these wants a broken or a last answer: no further one could follow it.
+            # These make the answer malformed or the last one: no other can follow it.
             if name.lower() in ("content-length", "transfer-encoding", "connection"):
                 self.close_connection = True
         if fault is not None and fault.cut_body:

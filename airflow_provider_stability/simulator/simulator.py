@@ -1,9 +1,10 @@
-"""``Simulator``, what people use: a ``State`` and the ``Server`` that serves it, under one roof."""
+"""``Simulator``, the public class: a ``State`` and the ``Server`` that serves it."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import time
 from typing import TYPE_CHECKING, Self
 
 from airflow_provider_stability.simulator import checks
@@ -16,34 +17,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from airflow_provider_stability.simulator.clock import Clock
     from airflow_provider_stability.simulator.recorded import RecordedRequest
 
 DEFAULT_KEY = "sk-simulator"
-"""The key a simulator lets in unless told otherwise; it opens nothing else, so it is no secret."""
+"""The default key. It is valid for simulators only, so it is not a secret."""
 
-_PICTURE = "https://api.stability.ai/example.png"
+_PROFILE_PICTURE = "https://api.stability.ai/example.png"
 
 
 class Simulator:
-    """A Stability AI API of one's own, on loopback, for as long as the ``with`` block lasts.
+    """A simulated Stability AI API on loopback, running for the duration of a ``with`` block.
 
-    It answers as the OpenAPI documents of v1 and v1alpha say: account, balance, list of engines, and in v1
-    also text-to-image, which takes credits. Balances and requests stay readable after the block. All methods
-    may be called from any thread.
+    It follows the OpenAPI documents of v1 and v1alpha: account, balance, list of engines, and in v1 also
+    text-to-image, which costs credits. Balances and requests can still be read after the block. All methods
+    are thread-safe.
 
-    :param credits: credits of the default organization, ``org-default``.
-    :param organizations: further organizations of the account, with their credits.
-    :param api_key: the key it lets in.
-    :param port: 0 for any free one.
+    :param credits: credits of the default organization, ``org-default``; any finite number.
+    :param organizations: additional organizations of the account, with their credits.
+    :param api_key: the valid key: printable ASCII without whitespace.
+    :param port: 0 to 65535; 0 for any free port.
     :param host: a loopback address or ``localhost``.
-    :param rate_limit: requests that one key may send in ``rate_window`` seconds, at least 1. One more, and
-        the key gets 429 for ``rate_penalty`` seconds. The defaults are those of the live service.
-    :param cost_per_image: credits that one generated image takes, 0 or more.
-    :param ssl_context: a server side context, to serve https.
-    :param email: of the account.
-    :param profile_picture: URL in the account; None for an account without one.
-    :param on_answer: called with each request once its answer is decided, in the thread of its connection.
-    :raises ValueError: for a value outside of these, naming it and what is allowed.
+    :param rate_limit: how many requests one key may send in ``rate_window`` seconds, 1 or more. If it sends
+        more, it gets 429 for ``rate_penalty`` seconds. The defaults are those of the live service.
+    :param rate_window: in seconds, above 0.
+    :param rate_penalty: in seconds, above 0.
+    :param cost_per_image: credits that one generated image costs, 0 or more.
+    :param ssl_context: a server-side context, to serve https.
+    :param email: email address of the account.
+    :param profile_picture: URL of the account's picture; None to leave the field out, as the specification
+        allows.
+    :param on_answer: called with each request in the thread of its connection, before its answer is sent.
+    :param clock: the source of time for the rate limit and the recorded requests. Delays of faults take real
+        time.
+    :raises ValueError: if a value is out of range.
     """
 
     def __init__(
@@ -60,8 +67,9 @@ class Simulator:
         cost_per_image: float = 1.0,
         ssl_context: ssl.SSLContext | None = None,
         email: str = "ada@example.com",
-        profile_picture: str | None = _PICTURE,
+        profile_picture: str | None = _PROFILE_PICTURE,
         on_answer: Callable[[RecordedRequest], None] | None = None,
+        clock: Clock = time,
     ) -> None:
         self._state = State(
             credits=credits,
@@ -73,25 +81,26 @@ class Simulator:
             cost_per_image=cost_per_image,
             email=email,
             profile_picture=profile_picture,
+            clock=clock,
         )
         self._host = host
         self._address = _loopback(host)
-        self._wanted_port = checks.whole("port", port, low=0, high=65535)
+        self._requested_port = checks.whole("port", port, low=0, high=65535)
         self._port: int | None = None
         self._ssl_context = ssl_context
         self._on_answer = on_answer
         self._server: Server | None = None
 
     def __enter__(self) -> Self:
-        """Start to serve; the simulator can be reached as soon as this returns.
+        """Start the simulator; it accepts requests when this returns.
 
-        :raises OSError: if the port is taken.
-        :raises RuntimeError: if it serves already.
+        :raises OSError: if the port is in use.
+        :raises RuntimeError: if it is already running.
         """
         if self._server is not None:
-            raise RuntimeError("this simulator serves already")
+            raise RuntimeError("the simulator is already running")
         self._server = Server(
-            self._state, self._address, self._wanted_port, self._ssl_context, self._on_answer
+            self._state, self._address, self._requested_port, self._ssl_context, self._on_answer
         )
         self._port = self._server.server_port
         self._server.start()
@@ -100,45 +109,46 @@ class Simulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: cut each connection, also one whose answer is held back, and leave no thread behind."""
+        """Stop: close all connections, even those with a delayed answer, and end all threads."""
         if self._server is not None:
             self._server.stop()
             self._server = None
 
     @property
     def port(self) -> int:
-        """The port it serves on; after the block, the one it served on.
+        """The port; it can still be read after the block.
 
-        :raises RuntimeError: before the block, when there is none yet.
+        :raises RuntimeError: if the simulator has not been started.
         """
         if self._port is None:
-            raise RuntimeError("this simulator has no port yet: use it in a with statement")
+            raise RuntimeError("the simulator has no port yet; start it in a with statement")
         return self._port
 
     @property
     def base_url(self) -> str:
-        """Where it serves, such as ``http://127.0.0.1:40000``: what to set as the host of a connection."""
+        """The base URL, such as ``http://127.0.0.1:40000``: the host of a connection to it."""
         scheme = "http" if self._ssl_context is None else "https"
         return f"{scheme}://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
 
     @property
     def api_key(self) -> str:
-        """The key it lets in."""
+        """The valid key."""
         return self._state.api_key
 
     def connection(self, **extra: object) -> str:
-        """Return the JSON of an Airflow connection to it, to set as ``AIRFLOW_CONN_<ID>``.
+        """Return an Airflow connection to the simulator as JSON, to set as ``AIRFLOW_CONN_<ID>``.
 
-        :param extra: what the connection's extra field holds.
+        :param extra: the connection's extra field.
         """
         return json.dumps(
             {"conn_type": "stability", "host": self.base_url, "password": self.api_key, "extra": extra}
         )
 
     def credits(self, organization: str | None = None) -> float:
-        """Return the credits of an organization, of the default one without a name.
+        """Return the credits of an organization.
 
-        :raises ValueError: if there is no such organization; so do the two methods below.
+        :param organization: its id; None for the default one.
+        :raises ValueError: if there is no such organization, as ``set_credits`` and ``top_up`` do.
         """
         return self._state.credits(organization)
 
@@ -151,7 +161,7 @@ class Simulator:
         self._state.top_up(amount, organization)
 
     def rotate_key(self, new: str) -> None:
-        """Let in ``new`` from now on and refuse the key before it."""
+        """Replace the valid key with ``new``; the old one is refused from now on."""
         self._state.rotate_key(new)
 
     def fail(
@@ -170,10 +180,12 @@ class Simulator:
         path: str | None = None,
         organization: str | None = None,
     ) -> Fault:
-        """Let matching requests go wrong; ``Fault`` says what each parameter does. Return the fault.
+        """Make matching requests fail; ``Fault`` documents the parameters. Return the fault.
 
-        Of several that match, the one added first strikes until it is used up. Requests that are hit are
-        still recorded and counted against the rate limit; a fault with a status or a body hides a time-out.
+        If several faults match, the one added first applies until it is used up. Affected requests are still
+        recorded and counted against the rate limit; a fault with a status or a body replaces a 429.
+
+        :raises ValueError: if a value is out of range, no effect is set, or there is no such organization.
         """
         fault = Fault(
             status=status,
@@ -189,42 +201,43 @@ class Simulator:
             path=path,
             organization=organization,
         )
-        self._state.arm(fault)
+        self._state.add_fault(fault)
         return fault
 
     def heal(self) -> None:
-        """Drop all faults and the time-out of the rate limit; what is held back already stays so."""
+        """Remove all faults, and reset the rate limit. Answers that are already delayed stay delayed."""
         self._state.heal()
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests so far in the order they came, a copy; those of /_simulator/ are left out."""
+        """A copy of the requests so far, in the order of arrival, without those to ``/_simulator/``."""
         return self._state.requests()
 
     def count(self, path: str | None = None, organization: str | None = None) -> int:
-        """Return how many requests came.
+        """Return the number of requests.
 
-        :param path: only those of exactly this path, such as ``/v1/user/balance``.
-        :param organization: only those of this organization; requests that name none are the default's.
+        :param path: count only requests of exactly this path, such as ``/v1/user/balance``.
+        :param organization: count only requests of this organization. Requests without the header belong to
+            the default one.
         """
         return self._state.count(path, organization)
 
     def wait_for_requests(self, count: int, timeout: float, path: str | None = None) -> None:
-        """Return as soon as ``count`` requests have come, answered or not.
+        """Wait until ``count`` requests have arrived, answered or not.
 
-        :param timeout: seconds to wait at most.
+        :param timeout: how long to wait at most, in seconds.
         :param path: count only requests of exactly this path.
-        :raises TimeoutError: if fewer came; it says how many.
+        :raises TimeoutError: if fewer arrived; its message says how many.
         """
         self._state.wait_for_requests(count, timeout, path)
 
     def reset_requests(self) -> None:
-        """Forget the requests so far; the rate limit still counts them."""
+        """Remove the recorded requests; the rate limit still counts them."""
         self._state.reset_requests()
 
 
 def _loopback(host: str) -> str:
-    """Return the address to bind to; only this machine may reach a service whose control has no key."""
+    """Return the address to bind to. It must be loopback, since the control endpoints need no key."""
     if host == "localhost":
         return "127.0.0.1"
     try:
@@ -232,4 +245,4 @@ def _loopback(host: str) -> str:
             return host
     except ValueError:
         pass
-    raise ValueError(f"host must be a loopback address: 127.0.0.1, ::1 or localhost, not {host!r}")
+    raise ValueError(f"host is {host!r}; it must be a loopback address, such as 127.0.0.1, ::1 or localhost")

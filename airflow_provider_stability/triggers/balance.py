@@ -12,7 +12,7 @@ from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.connection.parameters import check_connection_id, check_organization
 from airflow_provider_stability.exceptions import StabilityError
 from airflow_provider_stability.gate.credits import describe, parse_min_credits
-from airflow_provider_stability.gate.outcome import Failed, Opened, TimedOut
+from airflow_provider_stability.gate.outcome import Failed, Opened, TimedOut, to_event
 from airflow_provider_stability.polling.registry import subscribe
 from airflow_provider_stability.version_compat import success_event
 
@@ -113,7 +113,7 @@ class BalanceTrigger(BaseTrigger):
         if isinstance(outcome, Opened) and self.end_from_trigger and self.trigger_id is not None:
             yield await self._end_task(outcome)
         else:
-            yield TriggerEvent(outcome.to_event())
+            yield TriggerEvent(to_event(outcome))
 
     async def _wait(self) -> Outcome:
         needed = parse_min_credits(self.min_credits)
@@ -132,7 +132,8 @@ class BalanceTrigger(BaseTrigger):
             left = end - time.time()
             # Like Airflow's sensors, a gate looks once before it gives up, unless the service asks for a
             # pause.
-            if left <= 0 and not (left > -_MAX_FIRST_ANSWER and subscription.is_first_answer_due):
+            is_first_answer_due = subscription.latest.state is None
+            if left <= 0 and not (left > -_MAX_FIRST_ANSWER and is_first_answer_due):
                 return TimedOut(subscription.latest.summary(needed))
             try:
                 async with asyncio.timeout(min(left, _MAX_SLEEP) if left > 0 else _CHECK_AGAIN):
@@ -182,5 +183,5 @@ class BalanceTrigger(BaseTrigger):
         try:
             return await success_event(self, outcome.credits)
         except Exception:
-            self.log.exception("The XCom could not be pushed from the triggerer; a worker ends the task")
-            return TriggerEvent(outcome.to_event())
+            self.log.exception("Could not push the XCom from the triggerer; a worker will end the task")
+            return TriggerEvent(to_event(outcome))

@@ -74,7 +74,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         check_connection_id(stability_conn_id)
         if not 0 < poke_interval < math.inf:
             raise StabilityParameterError(
-                f"poke_interval is {poke_interval!r}; it must be a number of seconds above 0"
+                f"poke_interval is {poke_interval!r}; it must be a finite number of seconds above 0"
             )
         self.threshold = threshold
         self.direction = direction
@@ -114,7 +114,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
                     subscription.cancel()
                 assert isinstance(subscription.outcome, Failed)
                 error = subscription.outcome.error
-                self.log.error("Still watching: %s. %s", error, error.advice)
+                self.log.error("Still watching after an error: %s. %s", error, error.advice)
                 await asyncio.sleep(self.poke_interval)
         finally:
             if saving is not None:
@@ -136,7 +136,9 @@ class BalanceCrossingTrigger(BaseEventTrigger):
                 self.log.warning("Still watching; could not read the balance: %s", latest.error)
 
     def _log_crossing(self, available: float) -> None:
-        self.log.info("%s: crossed %g to %s", describe_credits(available), self.threshold, self.direction)
+        self.log.info(
+            "%s: now %s the threshold of %g", describe_credits(available), self.direction, self.threshold
+        )
 
     def _payload(self, available: float) -> dict[str, Any]:
         return {
@@ -166,7 +168,7 @@ class BalanceCrossingTrigger(BaseEventTrigger):
             try:
                 kept = await store.aget(self._key)
             except Exception as error:  # noqa: BLE001  # watching without a memory is better than not watching
-                self.log.warning("The state from before the restart cannot be read: %s", error)
+                self.log.warning("Could not read the state from before the restart: %s", error)
                 if delay is not None:
                     await asyncio.sleep(delay)
             else:
@@ -186,8 +188,6 @@ class BalanceCrossingTrigger(BaseEventTrigger):
         try:
             await store.aset(self._key, {"is_armed": is_armed})
         except Exception as error:  # noqa: BLE001  # as above; the next poll tries again
-            self.log.warning(
-                "The state cannot be saved; a restart would not know of this crossing: %s", error
-            )
+            self.log.warning("Could not save the state; a restart would not know of it: %s", error)
         else:
             self._saved = is_armed

@@ -1,4 +1,4 @@
-"""The DAGs of `scripts/demo`: paid work behind a gate, and its free counterpart for a real account."""
+"""The DAGs of `scripts/demo`: a paid job behind a gate, and a free one for a real account."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ log = logging.getLogger("stability_demo")
 
 @task
 def generate() -> dict[str, Any]:
-    """Have one picture generated, which the account pays for, and look at what came."""
+    """Generate one image at the expense of the account, and save it."""
     answer = StabilityHook().run(
         "/v1/generation/stable-diffusion-v1-5/text-to-image",
         method="POST",
         json={"text_prompts": [{"text": "a lighthouse in the rain, watercolour"}], "samples": 1},
     )
-    picture = base64.b64decode(answer.json()["artifacts"][0]["base64"], validate=True)
-    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ValueError("what the service generated is no PNG")
-    path = Path(os.environ["AIRFLOW_HOME"], "picture.png")
-    path.write_bytes(picture)
-    log.info("saved %s, a PNG of %d bytes", path.name, path.stat().st_size)
+    image = base64.b64decode(answer.json()["artifacts"][0]["base64"], validate=True)
+    if not image.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("the generated image is not a PNG")
+    path = Path(os.environ["AIRFLOW_HOME"], "image.png")
+    path.write_bytes(image)
+    log.info("Saved %s, a PNG of %d bytes", path.name, path.stat().st_size)
     return {"file": path.name, "bytes": path.stat().st_size}
 
 

@@ -9,21 +9,12 @@ import pytest
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS, run_dag
 from support.programs import EXAMPLES
 
-from airflow_provider_stability.simulator import Simulator
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from airflow_provider_stability.simulator import Simulator
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 GENERATION = "/v1/generation/stable-diffusion-v1-6/text-to-image"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=12.5, organizations={"org-b": 20.0}) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
-        yield simulator
 
 
 def test_the_gate_opens_and_the_job_spends_a_credit(account: Simulator) -> None:
@@ -41,7 +32,7 @@ def test_the_report_names_each_organization_and_no_email_reaches_xcom(account: S
 
     assert run.state == "success"
     assert set(run.xcom("account")) == {"id", "organizations"}
-    assert run.xcom("report") == ["Organization default: 12.5 credits", "Organization b: 20.0 credits"]
+    assert run.xcom("report") == ["Organization default: 12.5 credits", "Organization b: 60.0 credits"]
     # Mapped tasks run in any order.
     assert {each.organization for each in account.requests} == {None, "org-default", "org-b"}
     assert account.count() == 3
@@ -65,9 +56,9 @@ def test_each_organization_has_its_own_gate_and_pays_for_its_own_job(account: Si
     run = run_dag("example_stability_gate_per_organization")
 
     assert run.state == "success"
-    assert run.xcoms("job.enough_credits") == {0: 12.5, 1: 20.0}
+    assert run.xcoms("job.enough_credits") == {0: 12.5, 1: 60.0}
     assert run.xcoms("job.generate") == {0: "org-default", 1: "org-b"}
-    assert (account.credits(), account.credits("org-b")) == (11.5, 19.0)
+    assert (account.credits(), account.credits("org-b")) == (11.5, 59.0)
 
 
 @pytest.mark.parametrize(

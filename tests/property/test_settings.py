@@ -1,4 +1,4 @@
-"""Any text in any field of a connection: settings that keep the rules, or an error that names the field."""
+"""Any value in any field of a connection gives valid settings, or an error that names the field."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.properties import EVERY_RUN_THE_SAME, JSON, KEYS, PRINTABLE, attempt
 
 from airflow_provider_stability.connection.fields import EXTRA_FIELDS
+from airflow_provider_stability.connection.rules import TEXT
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.connection.urls import is_loopback
 from airflow_provider_stability.exceptions import StabilityConfigurationError
@@ -32,10 +33,10 @@ WORDS = (
     | st.sampled_from(("true", "no", "v1", "v1alpha", "30", "1e9", "0"))
 )
 VALUES = JSON | WORDS | st.integers(-2, 4000) | st.floats(-1, 4000)
+TEXTS = st.text(f"{PRINTABLE} ", min_size=1, max_size=256).filter(str.strip)
 GOOD: dict[str, st.SearchStrategy[Any]] = {
     "organization": st.text(PRINTABLE, min_size=1, max_size=256),
-    "client_id": st.text(f"{PRINTABLE} ", min_size=1, max_size=256).filter(str.strip),
-    "client_version": st.text(f"{PRINTABLE} ", min_size=1, max_size=256).filter(str.strip),
+    **{name: TEXTS for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
     "api_version": st.sampled_from(("v1", "v1alpha")),
     "timeout": st.floats(0, 3600, exclude_min=True),
     "max_retries": st.integers(0, 10),
@@ -43,20 +44,19 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "proxy": st.sampled_from(("http://proxy.example:3128", "https://u:p@proxy.example")),
     "allow_http": st.sampled_from((True, False, "yes", "off", 1, 0)),
 }
-assert set(GOOD) == set(EXTRA_FIELDS)
 FIELD = re.compile(
-    r"connection 'eu': (password|host|port|schema|extra field '(\w+)') .*; allowed is .", re.DOTALL
+    r"connection 'eu': (password|host|port|schema|extra field '(\w+)') .*; it must be .", re.DOTALL
 )
 
 REFUSED_PASSWORD = re.compile(
-    "connection 'eu': password (is empty|holds a space or an unprintable character); "
-    "allowed is (the API key of a Stability AI account|an API key, printable ASCII)"
+    "connection 'eu': password (is empty|contains a space or an unprintable character); "
+    "it must be (the API key of a Stability AI account|an API key, printable ASCII)"
 )
 
 
 @st.composite
 def connections(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """Draw a key, and fields of which some are right, some anything, and some have the key in them."""
+    """Draw a key, and fields that are valid, arbitrary, or contain the key."""
     key = draw(KEYS)
     spoiled = st.tuples(WORDS, WORDS).map(lambda around: f"{around[0]}{key}{around[1]}")
     extra = {}
@@ -73,7 +73,7 @@ def connections(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 def check(settings: Settings) -> None:
-    """Check what every usable connection has to be."""
+    """Check what holds for all valid settings."""
     parts = urlsplit(settings.base_url)
     assert parts.scheme in {"http", "https"}
     assert parts.hostname
@@ -91,9 +91,12 @@ def check(settings: Settings) -> None:
     assert 0 <= settings.max_retries <= 10
     assert isinstance(settings.verify, bool) or os.path.exists(settings.verify)  # noqa: PTH110  # as it does
     assert isinstance(settings.allow_http, bool)
-    for header in (settings.organization, settings.client_id, settings.client_version):
+    for header in (getattr(settings, name) for name, field in EXTRA_FIELDS.items() if field.header):
         assert header is None or re.fullmatch(r"[\x20-\x7e]{1,256}", header)
     assert settings.organization is None or " " not in settings.organization
+    assert parts.port != {"http": 80, "https": 443}[parts.scheme]
+    assert not parts.hostname.endswith(".")
+    assert hash(settings) == hash(dataclasses.replace(settings))
     assert settings.api_key not in repr(dataclasses.replace(settings, base_url="", organization=None))
 
 
@@ -124,15 +127,7 @@ def test_any_connection_is_usable_or_an_error_that_names_the_field_and_not_the_k
 def test_right_fields_are_taken_as_they_are(extra: dict[str, Any], host: str | None) -> None:
     settings = Settings.parse("eu", password="sk-0123456789", host=host, extra=extra)
     check(settings)
-    for name in (
-        "organization",
-        "client_id",
-        "client_version",
-        "api_version",
-        "timeout",
-        "max_retries",
-        "proxy",
-    ):
+    for name in set(GOOD) - {"verify", "allow_http"}:  # whose words become booleans
         value = extra.get(name)
         if value is not None:
             assert getattr(settings, name) == (value.strip() if isinstance(value, str) else value)
@@ -159,7 +154,7 @@ def test_any_password_is_a_key_for_a_header_or_an_error_that_does_not_repeat_it(
         assert REFUSED_PASSWORD.fullmatch(str(found))
 
 
-@pytest.mark.parametrize("name", sorted(GOOD))
+@pytest.mark.parametrize("name", EXTRA_FIELDS)
 @EVERY_RUN_THE_SAME
 @given(data=st.data())
 def test_any_value_of_an_extra_field_is_used_or_refused_by_its_name(name: str, data: st.DataObject) -> None:
@@ -175,4 +170,4 @@ def test_any_value_of_an_extra_field_is_used_or_refused_by_its_name(name: str, d
             assert math.isclose(used, float(value))
     else:
         assert f"extra field {name!r}" in str(found)
-        assert str(found).endswith((EXTRA_FIELDS[name].allowed, "set to true"))
+        assert str(found).endswith((EXTRA_FIELDS[name].allowed, "is true"))

@@ -62,7 +62,7 @@ class Scenario:
 LITTLE: Final = {"body": '{"credits": 12.5}'}
 SHORT: Final = r"12\.5 credits, need 40, short 27\.5"
 OPEN: Final = r"52\.5 credits, need 40: open"
-UNKNOWN: Final = "balance unknown"
+UNKNOWN: Final = "could not read the balance"
 LAST_BALANCE: Final = r"Last balance, at 20.*12\.5 credits, need 40, short 27\.5"
 LAST_ERROR: Final = r"No balance was read\. Last error, at 20"
 SOME: Final = (1, 12)  # requests of a wait that ends after WAIT
@@ -247,7 +247,7 @@ TABLE: Final = (
         simulator(LITTLE, then={1: take_away}),
         SHORT,
         # Or the wait was over at its first look: where the machine is busy, a triggerer comes late.
-        "is not found now, and was before|" + LAST_BALANCE,
+        "was found before, but is not found now|" + LAST_BALANCE,
         requests=(1, 2),
         timeout=25,
     ),
@@ -330,7 +330,7 @@ DIFFERENCES: Final = (
         ),
         paths=("reschedule",),
         airflow=("2.11",),
-        instead={"says": ("429 too_many_requests", "ending now, as no request could be made before")},
+        instead={"says": ("429 too_many_requests", "ending it now, as no request is allowed before then")},
     ),
     Difference(
         reason="Before 3.3 a connection that is not found for 5 s fails a rescheduled task: no process knows "

@@ -10,17 +10,16 @@ import selectors
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack
 
-from airflow_provider_stability.polling.threads import THREAD_NAME
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-__all__ = ["VirtualClock", "VirtualLoop", "pass_time"]
+__all__ = ["THREAD_NAME", "VirtualClock", "VirtualLoop", "pass_time"]
 
 _Result = TypeVar("_Result")
 _Args = TypeVarTuple("_Args")
 
+THREAD_NAME: Final = "stability-poll"
 _EPOCH: Final = 1_769_860_800.0  # 2026-01-31 12:00:00 UTC
 _TURN: Final = 0.0005
 """Seconds of real time between two looks whether a call is over."""
@@ -31,12 +30,8 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return _EPOCH + self.now
+        self.monotonic: Callable[[], float] = lambda: self.now
+        self.time: Callable[[], float] = lambda: _EPOCH + self.now
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -1,15 +1,19 @@
-"""DAGs for the tests: one gate each, in the shapes that the example DAGs do not have."""
+"""DAGs with one gate each, in the shapes that neither the example DAGs nor the scenarios have."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_stability.operators.account import AccountOperator
-from airflow_provider_stability.operators.balance import BalanceBranchOperator, BalanceOperator
 from airflow_provider_stability.sensors.balance import BalanceSensor
+
+TEMPLATES: Final[dict[str, Any]] = {
+    "min_credits": "{{ params.needed }}",
+    "organization": "{{ 'org-b' }}",
+}
 
 
 def _gate(name: str, **kwargs: Any) -> None:
@@ -19,15 +23,14 @@ def _gate(name: str, **kwargs: Any) -> None:
 
 
 _gate("poke")
+_gate("poke_templated", **TEMPLATES)
 _gate("reschedule", mode="reschedule")
-_gate("reschedule_short", mode="reschedule", timeout=1)
-_gate("soft", soft_fail=True, timeout=1)
-_gate("retries", retries=2, timeout=1)
-_gate("templated", min_credits="{{ params.needed }}", organization="{{ 'org-b' }}")
-_gate("native", min_credits="{{ 'forty' }}")
-with DAG("operators", start_date=datetime(2025, 1, 1), schedule=None):
-    AccountOperator(task_id="account")
-    BalanceOperator(task_id="balance")
-    BalanceBranchOperator(
-        task_id="branch", min_credits=10, follow_task_ids_if_true="balance", follow_task_ids_if_false=[]
-    )
+_gate("deferred_templated", deferrable=True, **TEMPLATES)
+_gate("deferred_decimal", deferrable=True, min_credits=Decimal("12.5"))
+_gate("start", start_from_trigger=True)
+_gate("start_templated", start_from_trigger=True, **TEMPLATES)
+_gate("end", deferrable=True, end_from_trigger=True)
+with DAG("gate_mapped", start_date=datetime(2025, 1, 1), schedule=None):
+    BalanceSensor.partial(
+        task_id="gate", deferrable=True, start_from_trigger=True, poke_interval=0.2, timeout=120
+    ).expand(min_credits=[10, "11", 12.5])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from airflow import __version__ as airflow_version
 from support.soak.record import Gate, Watcher, write
 
-from airflow_provider_stability.polling import poller as polling
+from airflow_provider_stability.polling.registry import registries
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 
@@ -249,7 +249,7 @@ class Population:
         self._reply({**self._report(), "polls": left})
 
     def _polls_left(self) -> list[str]:
-        registry = polling._registries.get(self._loop)
+        registry = registries.get(self._loop)
         pollers = [f"poller of {name}" for name in registry.pollers] if registry is not None else []
         tasks = [each.get_name() for each in asyncio.all_tasks() if each is not asyncio.current_task()]
         return sorted(pollers + tasks)

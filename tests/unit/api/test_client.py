@@ -257,7 +257,7 @@ def test_run_can_leave_the_body_to_the_caller(simulator: Simulator) -> None:
 def test_run_refuses_what_is_no_path_below_the_base_url(simulator: Simulator, endpoint: str) -> None:
     with client(simulator) as asking, pytest.raises(StabilityParameterError) as caught:
         asking.run(endpoint)
-    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; allowed is a path below ")
+    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; it must be a path below ")
     assert simulator.count() == 0
 
 

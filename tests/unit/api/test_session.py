@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from pytest_mock import MockerFixture
-
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 OTHER_PROXY = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
@@ -46,11 +44,9 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def slept(mocker: MockerFixture) -> list[float]:
-    """Let no time pass between tries, and list the seconds that should have."""
-    seconds: list[float] = []
-    mocker.patch("time.sleep", side_effect=seconds.append)
-    return seconds
+def slept() -> list[float]:
+    """Return the list for the seconds that a client with ``sleep=slept.append`` does not sleep."""
+    return []
 
 
 def listen(connection: socket.socket) -> None:
@@ -157,7 +153,7 @@ TRANSIENT: list[dict[str, Any]] = [
 def test_a_call_is_repeated_past_transient_errors_as_often_as_allowed(
     simulator: Simulator, slept: list[float], fault: dict[str, Any]
 ) -> None:
-    with client(simulator.base_url, 2) as asking:
+    with client(simulator.base_url, 2, sleep=slept.append) as asking:
         simulator.fail(**fault, times=2)
         assert asking.get_balance().credits == 10.0
         assert (simulator.count(), len(slept)) == (3, 2)
@@ -173,12 +169,11 @@ def test_a_call_is_not_repeated_after_a_permanent_error(
     simulator: Simulator, slept: list[float], status: int
 ) -> None:
     simulator.fail(status, retry_after=1)
-    with client(simulator.base_url, 5) as asking, pytest.raises(StabilityError):
+    with client(simulator.base_url, 5, sleep=slept.append) as asking, pytest.raises(StabilityError):
         asking.get_balance()
     assert (simulator.count(), slept) == (1, [])
 
 
-@pytest.mark.usefixtures("slept")
 @pytest.mark.parametrize(
     ("method", "tries"),
     [*product(("GET", "get", "HEAD", "OPTIONS"), [3]), *product(("POST", "post", "PUT", "DELETE"), [1])],
@@ -193,7 +188,6 @@ def test_only_what_cannot_pay_twice_is_repeated(
     assert simulator.count() == tries
 
 
-@pytest.mark.usefixtures("slept")
 @pytest.mark.parametrize(("setting", "given", "tries"), [(1, None, 2), (1, 3, 4), (3, 0, 1), (0, None, 1)])
 def test_retries_are_the_connections_unless_the_client_is_told_otherwise(
     simulator: Simulator, setting: int, given: int | None, tries: int
@@ -212,7 +206,7 @@ def test_a_call_waits_at_least_as_long_as_the_service_asks(
     simulator: Simulator, slept: list[float], status: int, retry_after: int | None, least: float
 ) -> None:
     simulator.fail(status, retry_after=retry_after, times=10)
-    with client(simulator.base_url, 10) as asking:
+    with client(simulator.base_url, 10, sleep=slept.append) as asking:
         asking.get_balance()
     assert len(slept) == 10
     assert least <= min(slept)
@@ -226,13 +220,12 @@ def test_a_call_that_would_have_to_wait_for_too_long_fails_at_once(
     simulator: Simulator, slept: list[float], status: int, retry_after: str
 ) -> None:
     simulator.fail(status, retry_after=retry_after)
-    with client(simulator.base_url, 5) as asking, pytest.raises(StabilityError) as caught:
+    with client(simulator.base_url, 5, sleep=slept.append) as asking, pytest.raises(StabilityError) as caught:
         asking.get_balance()
     assert caught.value.pause > 60
     assert (simulator.count(), slept) == (1, [])
 
 
-@pytest.mark.usefixtures("slept")
 def test_each_repetition_is_logged_in_a_line_with_its_reason(
     simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,8 +237,8 @@ def test_each_repetition_is_logged_in_a_line_with_its_reason(
     first, second = (each.getMessage() for each in caplog.records if each.name == client_module.__name__)
     begin = "GET /v1/user/balance: "
     reason = "429 Too Many Requests: slow down, *** (retry after 7 s)"
-    assert re.fullmatch(re.escape(begin + reason) + r"; try 2 of 3 follows in 7\.\d s", first)
-    assert re.fullmatch(begin + r"503 service_unavailable: .*; try 3 of 3 follows in \d\.\d s", second)
+    assert re.fullmatch(re.escape(begin + reason) + r"; attempt 2 of 3 in 7\.\d s", first)
+    assert re.fullmatch(begin + r"503 service_unavailable: .*; attempt 3 of 3 in \d\.\d s", second)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,6 @@ from airflow_provider_stability.simulator import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_mock import MockerFixture
-
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 ENGINES = "/v1/engines/list"
@@ -75,7 +73,7 @@ def test_the_first_failure_is_300(status: int, *, is_success: bool) -> None:
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, math.inf, math.nan], ids=repr)
 def test_a_timeout_for_run_that_is_no_time_is_refused(simulator: Simulator, timeout: float) -> None:
     with client(simulator.base_url) as asking:
-        with pytest.raises(StabilityParameterError, match=f"^timeout is {timeout!r}; allowed is a number"):
+        with pytest.raises(StabilityParameterError, match=f"^timeout is {timeout!r}; it must be a number"):
             asking.run(ENGINES, timeout=timeout)
         assert simulator.count() == 0
         assert asking.run(ENGINES, timeout=None).status_code == 200  # the connection's
@@ -91,7 +89,7 @@ def test_the_smallest_timeout_is_one(simulator: Simulator) -> None:
 def test_an_endpoint_that_is_no_text_is_refused_with_an_example(simulator: Simulator, endpoint: Any) -> None:
     with client(simulator.base_url) as asking, pytest.raises(StabilityParameterError) as caught:
         asking.run(endpoint)
-    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; allowed is a path below http://")
+    assert str(caught.value).startswith(f"endpoint is {endpoint!r}; it must be a path below http://")
     assert str(caught.value).endswith(", such as /v1/engines/list")
     assert simulator.count() == 0
 
@@ -116,10 +114,9 @@ def test_certificates_can_be_those_of_one_call() -> None:
         assert asking.run(ENGINES, verify=path).status_code == 200
 
 
-def test_the_first_repetition_comes_within_half_a_second(simulator: Simulator, mocker: MockerFixture) -> None:
+def test_the_first_repetition_comes_within_half_a_second(simulator: Simulator) -> None:
     seconds: list[float] = []
-    mocker.patch("time.sleep", side_effect=seconds.append)
-    with client(simulator.base_url, 1) as asking:
+    with client(simulator.base_url, 1, sleep=seconds.append) as asking:
         for _ in range(20):
             simulator.fail(503)
             asking.get_balance()

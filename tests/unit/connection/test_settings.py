@@ -1,16 +1,18 @@
-"""Fields of a connection: what is read, what is refused, and in which words."""
+"""The fields of a connection: what is accepted, what is refused, and the error messages."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_stability.connection.fields import DEFAULT_BASE_URL, EXTRA_FIELDS
 from airflow_provider_stability.connection.parameters import check_organization
+from airflow_provider_stability.connection.rules import TEXT
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityConfigurationError, StabilityParameterError
 
@@ -22,11 +24,10 @@ PROXY_PASSWORD = "hunter2-canary"
 PROXY = f"http://ada:{PROXY_PASSWORD}@proxy.example:3128"
 LONG = "x" * 257
 INJECTIONS = [f"a{end}X-Evil: 1" for end in ("\r\n", "\n", "\r", "\0", "\x85", "\u2028")]
-NO_HEADER_TEXT = [*INJECTIONS, "\u20ac", "gr\u00fcn", "\x7f", LONG, 5, 1.2, True, False, ["a"], {}]
+NOT_HEADER_TEXT = [*INJECTIONS, "\u20ac", "gr\u00fcn", "\x7f", LONG, 5, 1.2, True, False, ["a"], {}]
 BAD: dict[str, list[Any]] = {
-    "organization": [*NO_HEADER_TEXT, "org 1", "org\t1"],
-    "client_id": NO_HEADER_TEXT,
-    "client_version": NO_HEADER_TEXT,
+    **{name: NOT_HEADER_TEXT for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
+    "organization": [*NOT_HEADER_TEXT, "org 1", "org\t1"],
     "api_version": ["v2", "V1", "v1beta", 1, 0, False, [], {}],
     "timeout": [0, -1, "0", "soon", "30 s", "1_0", "nan", math.nan, math.inf, 3601, 10**400, True, [], {}],
     "max_retries": [-1, 11, 1.5, "2.5", "many", math.nan, True, [3]],
@@ -44,12 +45,12 @@ def extra(**fields: Any) -> Settings:
 
 
 def refusal(**fields: Any) -> str:
-    """Return the words in which fields are refused, once they were seen to be fit for a log."""
+    """Return the message that refuses some fields, after checking that it is safe to log."""
     with pytest.raises(StabilityConfigurationError) as caught:
         parse(**fields)
     message = str(caught.value)
     assert message.startswith("connection 'stability_eu': ")
-    assert "; allowed is " in message
+    assert re.search("; it must be .", message)
     assert KEY not in message
     assert PROXY_PASSWORD not in message
     assert not caught.value.transient
@@ -91,13 +92,13 @@ def test_a_key_that_begins_as_the_word_does_is_left_whole() -> None:
 
 @pytest.mark.parametrize("password", [None, "", " ", "Bearer", "Bearer ", " bearer\n"], ids=repr)
 def test_a_missing_key_is_said_to_be_missing(password: str | None) -> None:
-    assert "password is empty; allowed is the API key" in refusal(password=password)
+    assert "password is empty; it must be the API key" in refusal(password=password)
 
 
 @pytest.mark.parametrize("between", [" ", "\n", "\r\n", "\t", "\0", "\u00a0", "\u20ac", "\x7f", " Bearer "])
 def test_a_key_that_does_not_fit_a_header_is_refused_without_being_shown(between: str) -> None:
     message = refusal(password=f"sk-first{between}sk-second")
-    assert "password holds a space or an unprintable character; allowed is" in message
+    assert "password contains a space or an unprintable character; it must be" in message
     assert "sk-first" not in message
     assert "sk-second" not in message
 
@@ -109,7 +110,13 @@ def test_a_key_that_does_not_fit_a_header_is_refused_without_being_shown(between
         ("https://api.stability.ai", None, "https://api.stability.ai"),
         (" https://api.stability.ai/ \n", None, "https://api.stability.ai"),
         ("HTTPS://API.Stability.AI", None, "https://api.stability.ai"),
-        ("api.stability.ai.", None, "https://api.stability.ai."),
+        ("api.stability.ai.", None, "https://api.stability.ai"),
+        ("https://api.stability.ai:443/", None, "https://api.stability.ai"),
+        ("api.stability.ai", 443, "https://api.stability.ai"),
+        ("api.stability.ai:80", None, "https://api.stability.ai:80"),
+        ("http://localhost:80", None, "http://localhost"),
+        ("http://localhost:443", None, "http://localhost:443"),
+        ("http://127.0.0.1.:8080", None, "http://127.0.0.1:8080"),
         ("my_gateway.internal", None, "https://my_gateway.internal"),
         ("api.example:8443", None, "https://api.example:8443"),
         ("https://api.example:", None, "https://api.example"),
@@ -128,7 +135,7 @@ def test_a_key_that_does_not_fit_a_header_is_refused_without_being_shown(between
         ("http://127.9.9.9", None, "http://127.9.9.9"),
         ("http://[::1]:8080/", None, "http://[::1]:8080"),
         ("http://localhost", 8080, "http://localhost:8080"),
-        ("http://LOCALHOST.", None, "http://localhost."),
+        ("http://LOCALHOST.", None, "http://localhost"),
     ],
 )
 def test_the_host_is_read_however_it_is_written(host: str | None, port: int | None, url: str) -> None:
@@ -139,12 +146,12 @@ def test_the_host_is_read_however_it_is_written(host: str | None, port: int | No
     "host",
     [
         *("ftp://api.example", "https://", "https:///v1", "://api.example", "//api.example", "-api.example"),
-        *("api.example?x=1", "api.example#x", "api example", "api..example", "api.example/a//b"),
+        *("api.example?x=1", "api.example#x", "api example", "api..example", "api..", "api.example/a//b"),
         *("api.example/a b", "api.example/\r\nX-Evil: 1", "api.example/%2e%2e", "\u20ac.example", "a" * 64),
     ],
 )
 def test_a_host_that_is_no_base_url_is_refused_and_shown(host: str) -> None:
-    assert f"host is {host!r}; allowed is a base URL such as {DEFAULT_BASE_URL}" in refusal(host=host)
+    assert f"host is {host!r}; it must be a base URL such as {DEFAULT_BASE_URL}" in refusal(host=host)
 
 
 @pytest.mark.parametrize(
@@ -162,13 +169,13 @@ def test_a_host_that_is_no_base_url_is_refused_and_shown(host: str) -> None:
 )
 def test_a_host_that_may_hold_a_secret_or_cannot_be_taken_apart_is_refused_unseen(host: str) -> None:
     message = refusal(host=host)
-    assert "host cannot be read as a URL without user and password; allowed is a base URL" in message
+    assert "host is not a URL, or has a user name or password in it; it must be a base URL" in message
     assert host not in message
 
 
 def test_two_ports_that_differ_are_refused() -> None:
     message = refusal(host="api.example:8443", port=443)
-    assert "host has port 8443, and the port field has 443; allowed is one of the two" in message
+    assert "port is 443, but host has port 8443; it must be the same, or empty" in message
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 70000])
@@ -184,14 +191,15 @@ def test_a_port_that_does_not_exist_is_refused_and_shown(port: int) -> None:
 )
 def test_plain_http_is_refused_beyond_this_machine_unless_it_is_allowed(host: str) -> None:
     message = refusal(host=host)
-    assert f"host is {host!r}: the key would travel in clear; allowed is https://" in message
+    assert f"host is {host!r}, which would send the key unencrypted; it must be https://" in message
     assert "'allow_http'" in message
-    assert parse(host=host, extra={"allow_http": True}).base_url == host.replace("HTTP", "http")
+    allowed = parse(host=host, extra={"allow_http": True})
+    assert allowed.base_url == host.replace("HTTP", "http").replace(":80", "")
 
 
 @pytest.mark.parametrize("no", [False, "false", "no", "off", "0", "FALSE", 0, None, ""], ids=repr)
 def test_allow_http_that_means_no_allows_nothing(no: object) -> None:
-    assert "in clear" in refusal(host="http://api.example", extra={"allow_http": no})
+    assert "unencrypted" in refusal(host="http://api.example", extra={"allow_http": no})
 
 
 @pytest.mark.parametrize("yes", [True, "true", "True", " yes ", "on", "1", 1], ids=repr)
@@ -245,7 +253,7 @@ def test_certificates_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
 )
 def test_a_bad_value_of_an_extra_field_is_refused_with_what_is_allowed(name: str, value: object) -> None:
     message = refusal(extra={name: value})
-    assert f"extra field {name!r} is {value!r}; allowed is {EXTRA_FIELDS[name].allowed}" in message
+    assert f"extra field {name!r} is {value!r}; it must be {EXTRA_FIELDS[name].allowed}" in message
 
 
 @pytest.mark.parametrize(
@@ -263,7 +271,7 @@ def test_a_bad_value_of_an_extra_field_is_refused_with_what_is_allowed(name: str
 )
 def test_a_bad_proxy_is_refused_without_being_shown(proxy: object) -> None:
     message = refusal(extra={"proxy": proxy})
-    assert "extra field 'proxy' is not one; allowed is an http:// or https:// URL" in message
+    assert re.search(r"'proxy' is invalid \(not shown.*\); it must be an http:// or https:// URL", message)
     assert str(proxy) not in message
 
 
@@ -304,7 +312,7 @@ def test_a_misspelled_field_is_refused_with_the_one_that_is_meant(misspelled: st
         assert extra(**{misspelled: PROXY}) == parse()
     else:
         message = refusal(extra={misspelled: PROXY})
-        assert f"extra field {misspelled!r} is unknown; allowed is {meant!r}" in message
+        assert f"extra field {misspelled!r} is unknown; it must be spelled {meant!r}" in message
 
 
 def test_fields_of_other_people_in_the_extra_are_left_alone() -> None:
@@ -329,6 +337,59 @@ def test_a_proxy_password_is_a_secret_also_as_it_reads_without_its_percent_signs
     assert "p@ss:word" in extra(proxy="http://ada:p%40ss%3Aword@proxy.example").secrets
 
 
+def test_equal_connections_have_equal_hashable_settings_however_the_host_is_written() -> None:
+    written = ("api.example", "https://API.example.:443/", " HTTPS://api.EXAMPLE ")
+    assert len({parse(host=host, extra={"timeout": "30"}) for host in written}) == 1
+
+
+def test_credential_is_of_the_key_alone_and_does_not_show_it() -> None:
+    credential = parse().credential
+    assert parse(password=f"Bearer {KEY}", host="other.example", extra=OTHER).credential == credential
+    assert parse(password=KEY + "x").credential != credential
+    assert KEY not in credential
+
+
+OTHER: dict[str, Any] = {
+    "organization": "org-2",
+    "api_version": "v1alpha",
+    "timeout": 5,
+    "max_retries": 1,
+    "verify": False,
+    "proxy": PROXY,
+    "allow_http": True,
+    **{name: "other" for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
+}
+"""For each field a value other than its default."""
+
+
+def test_every_extra_field_is_an_attribute_of_the_settings() -> None:
+    attributes = {each.name for each in dataclasses.fields(Settings)}
+    assert attributes == {"api_key", "base_url", *EXTRA_FIELDS}
+
+
+@pytest.mark.parametrize("name", EXTRA_FIELDS)
+def test_route_differs_by_every_field_but_organization_and_max_retries(name: str) -> None:
+    plain, other = parse(), extra(**{name: OTHER[name]})
+    assert other != plain
+    assert (other.route == plain.route) is (name in {"organization", "max_retries"})
+    assert (hash(other.route) == hash(plain.route)) is (name in {"organization", "max_retries"})
+
+
+def test_route_differs_by_key_and_host() -> None:
+    routes = {parse().route, parse(password="sk-other").route, parse(host="other.example").route}
+    assert len(routes) == 3
+
+
+def test_route_does_not_show_the_secrets() -> None:
+    for secret in (KEY, PROXY_PASSWORD):
+        assert secret not in repr(extra(proxy=PROXY).route)
+
+
+@pytest.mark.parametrize("name", [name for name, field in EXTRA_FIELDS.items() if field.is_secret])
+def test_secret_field_is_not_in_the_repr(name: str) -> None:
+    assert f"{name}=" not in repr(extra(**{name: OTHER[name]}))
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().timeout = 1.0  # type: ignore[misc]  # that it is refused is the point
@@ -347,5 +408,5 @@ def test_an_organization_of_a_task_is_made_ready_for_a_header(given: object, rea
 def test_what_is_no_organization_is_refused_and_never_taken_for_the_default_one(given: object) -> None:
     with pytest.raises(StabilityParameterError) as caught:
         check_organization(given)
-    assert str(caught.value).startswith(f"organization is {given!r}; allowed is ")
-    assert "None in the DAG for the connection's" in str(caught.value)
+    assert str(caught.value).startswith(f"organization is {given!r}; it must be ")
+    assert "None in the DAG to use the connection's" in str(caught.value)

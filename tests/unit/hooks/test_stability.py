@@ -102,7 +102,7 @@ def test_the_hooks_max_retries_wins_over_the_connections(
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", 11])
 def test_a_max_retries_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(
-        StabilityParameterError, match=r"max_retries is .*allowed is a whole number from 0 to 10"
+        StabilityParameterError, match=r"max_retries is .*; it must be a whole number from 0 to 10"
     ):
         StabilityHook(max_retries=value)
 
@@ -127,7 +127,7 @@ def test_an_extra_that_is_no_json_object_is_refused_rather_than_lost(
 ) -> None:
     monkeypatch.setenv(CONNECTION, connection(extra=extra))
     with pytest.raises(
-        StabilityConfigurationError, match=r"'stability_default': extra is no JSON object; allowed"
+        StabilityConfigurationError, match=r"'stability_default': extra is not a JSON object; it must be"
     ):
         StabilityHook().get_balance()
 
@@ -182,7 +182,7 @@ def test_the_password_of_another_services_connection_is_not_sent(
     account: Simulator, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv(CONNECTION, connection(conn_type="openai", host=account.base_url))
-    with pytest.raises(StabilityConfigurationError, match="its type is 'openai'; allowed is 'stability'"):
+    with pytest.raises(StabilityConfigurationError, match="type is 'openai'; it must be 'stability'"):
         StabilityHook().get_balance()
     assert account.count() == 0
 
@@ -203,7 +203,7 @@ def test_a_proxy_never_gets_a_key_that_is_for_this_machine(
         with StabilityHook() as hook:
             assert hook.get_balance().credits == 12.5
         monkeypatch.setenv(CONNECTION, account.connection(proxy=proxy.base_url))
-        with pytest.raises(StabilityConfigurationError, match="'proxy' would get the key in clear"):
+        with pytest.raises(StabilityConfigurationError, match="'proxy' would receive the key unencrypted"):
             StabilityHook().get_balance()
         assert proxy.count() == 0
 

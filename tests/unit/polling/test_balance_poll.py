@@ -14,10 +14,8 @@ from support.polling_gates import (
     gates,
     in_a_loop,
     in_virtual_time,
-    install,
     opened,
     outcomes,
-    pollers,
 )
 from support.virtual_time import pass_time
 
@@ -176,24 +174,6 @@ async def test_every_answer_wakes_a_watcher_and_no_balance_resolves_it(account: 
 
 
 @in_virtual_time
-async def test_many_gates_that_come_and_go_leave_nothing_behind(account: Account) -> None:
-    install(wake_gates=10)
-    with gates(3, needed=30) as stay, gates(needed=20) as less:
-        await pass_time(1)
-        (poll,) = pollers()[CONNECTION]._polls.values()
-        for number in range(300):
-            with gates(needed=1000 - number):
-                pass
-            assert len(poll._by_need) <= 2 * 4 + 10 + 1
-        account.set_credits(25)
-        await pass_time(60)
-        assert outcomes([*stay, *less]) == [None, None, None, Opened(25)]
-        account.set_credits(30)
-        await pass_time(60)
-        assert outcomes(stay) == [Opened(30)] * 3
-
-
-@in_virtual_time
 async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
     account: Account, mocker: MockerFixture
 ) -> None:
@@ -201,8 +181,8 @@ async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
     mocker.patch.object(balance_poll.log, "exception", lambda line, *args: logged.append(line % args))
     with gates(organization="org-b") as others:
         await pass_time(1)
-        broken = mocker.patch.object(BalancePoll, "_open", side_effect=ZeroDivisionError)
-        with gates(3) as waiting:
+        broken = mocker.patch.object(BalancePoll, "_resolve", side_effect=ZeroDivisionError)
+        with gates(3, needed=10) as waiting:
             await pass_time(1)
             assert are_failed(waiting, StabilityError)
             assert isinstance(waiting[0].outcome, Failed)

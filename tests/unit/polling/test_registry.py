@@ -21,13 +21,12 @@ from support.polling_gates import (
     pollers,
     until,
 )
-from support.virtual_time import pass_time
+from support.virtual_time import THREAD_NAME, pass_time
 
 from airflow_provider_stability.api.client import StabilityClient
 from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
 from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling.registry import registries
-from airflow_provider_stability.polling.threads import THREAD_NAME
 
 if TYPE_CHECKING:
     import pytest

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     PokeReturnValue,
 )
-from support import poke_gates
 from support.poke_gates import gate, when
 
 from airflow_provider_stability.exceptions import (
@@ -20,22 +19,9 @@ from airflow_provider_stability.exceptions import (
 from airflow_provider_stability.links import BILLING_URL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_stability.simulator import Simulator
 
 BALANCE = "/v1/user/balance"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
 
 
 def test_a_gate_with_enough_credits_opens_with_one_request_and_returns_them(account: Simulator) -> None:
@@ -68,14 +54,6 @@ def test_the_credits_are_a_float_even_where_the_service_sends_a_whole_number(acc
 def test_the_gate_looks_at_the_organization_it_is_given(account: Simulator) -> None:
     assert gate(organization="org-b").execute({}) == 60.0
     assert [each.headers.get("Organization") for each in account.requests] == ["org-b"]
-
-
-def test_a_negative_balance_is_simply_not_enough(account: Simulator, lines: list[str]) -> None:
-    account.set_credits(-3)
-
-    with pytest.raises(AirflowSensorTimeout):
-        gate(min_credits=0, timeout=0).execute({})
-    assert "-3 credits, need 0, short 3" in lines
 
 
 def test_a_timeout_says_the_last_balance_and_the_last_error(account: Simulator) -> None:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
-from support import poke_gates
 from support.poke_gates import gate
-from support.programs import TESTS
 
 from airflow_provider_stability.connection import loading as connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from airflow_provider_stability.simulator import Simulator
 
@@ -34,16 +27,9 @@ NEVER = "\0"
 NOT_DEFINED = "connection 'stability_default': it is not defined"
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
 
 
 @contextmanager
@@ -122,86 +108,3 @@ def test_one_wait_does_not_know_what_another_has_read(account: Simulator) -> Non
     del os.environ[VARIABLE]
     with pytest.raises(AirflowFailException, match="it is not defined"):
         sensor.execute({})
-
-
-class Connections:
-    """The connections of a secrets backend that reads them from a file at each look."""
-
-    def __init__(self, folder: Path, account: Simulator) -> None:
-        self._path = folder / "connections.json"
-        self._there: dict[str, Any] = json.loads(account.connection())
-        self._there["extra"] = json.dumps({"timeout": 5})
-        self.put_back()
-
-    def take_away(self) -> None:
-        self._write({})
-
-    def put_back(self) -> None:
-        self._write({"stability_default": self._there})
-
-    def _write(self, what: dict[str, Any]) -> None:
-        new = self._path.with_name("new.json")
-        new.write_text(json.dumps(what), encoding="utf-8")
-        new.replace(self._path)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What leads Airflow to them, and to no others."""
-        return {name: value for name, value in os.environ.items() if name != VARIABLE} | {
-            "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
-            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(self._path)}),
-            "PYTHONUNBUFFERED": "1",
-        }
-
-
-# Each poke in a process of its own, as forked_run.py runs a DAG, without the seconds between two looks.
-PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from airflow_provider_stability.connection import loading as connections
-connections._READ_AGAIN_AFTER = (0, 0)
-from support import forked_run
-forked_run.main()
-"""
-
-
-def run_forked(there: Connections, steps: list[Step]) -> tuple[str, list[str]]:
-    """Run a rescheduled gate, do each thing once its log has the words before it, and return how it ended."""
-    command = [sys.executable, "-c", PROGRAM, str(TESTS), "gate_reschedule"]
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, env=there.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as running:
-        limit = threading.Timer(180, running.kill)
-        limit.start()
-        try:
-            assert running.stdout is not None
-            with whenever(lines, steps):
-                for line in running.stdout:
-                    lines.append(line)  # noqa: PERF402  # one by one, as they are acted on while it runs
-            running.wait(60)
-        finally:
-            limit.cancel()
-            running.kill()
-    assert running.returncode == 0, "".join(lines)
-    result = next(each for each in lines if each.startswith('{"states"'))
-    return json.loads(result)["states"]["gate"], lines
-
-
-@pytest.mark.usefixtures("airflow_database")
-def test_what_was_read_is_known_from_process_to_process_where_airflow_keeps_it(
-    account: Simulator, tmp_path: Path
-) -> None:
-    there = Connections(tmp_path, account)
-
-    def put_back() -> None:
-        account.top_up(40)
-        there.put_back()
-
-    state, lines = run_forked(there, [(SHORT, there.take_away), (NOT_FOUND_NOW, put_back)])
-    if AIRFLOW_V_3_3_PLUS:
-        assert state == "success", "".join(lines)
-        assert any(NOT_FOUND_NOW in each for each in lines)
-    else:  # without a memory, the next process cannot tell it from one that never was there
-        assert state == "failed"
-        assert any(NOT_DEFINED in each for each in lines)

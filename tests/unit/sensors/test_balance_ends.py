@@ -25,7 +25,6 @@ from airflow_provider_stability.gate import observation as waiting
 from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.links import BILLING_URL
 from airflow_provider_stability.sensors.balance import BalanceSensor
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
@@ -33,12 +32,7 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=12.5, organizations={"org-b": 60.0}) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
-        yield simulator
+    from airflow_provider_stability.simulator import Simulator
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from support import poke_gates
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
 from support.poke_gates import gate
 
@@ -26,7 +25,7 @@ from airflow_provider_stability.operators.balance import BalanceBranchOperator, 
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from airflow_provider_stability.sensors.balance import BalanceSensor
     from airflow_provider_stability.simulator import Simulator
@@ -35,17 +34,6 @@ TIMED_OUT = {"status": "timeout", "message": "Last balance: 12.5 credits, need 4
 REFUSED = {"status": "failed", "kind": "AuthenticationError", "message": "401 unauthorized"}
 # As jobs/scheduler_job_runner.py check_trigger_timeouts words it.
 TRIGGER_TIMEOUT = {"error": "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"}
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with poke_gates.account(monkeypatch) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return poke_gates.lines(monkeypatch, caplog)
 
 
 def resume(sensor: BalanceSensor, event: object) -> Any:
@@ -105,7 +93,7 @@ def test_what_is_no_connection_id_fails_a_gate_before_it_waits(
     with pytest.raises(AirflowFailException) as failure:
         sensor.execute({})
     assert isinstance(failure.value.__cause__, StabilityParameterError)
-    said = f"stability_conn_id is {value!r}; allowed is the id of a connection"
+    said = f"stability_conn_id is {value!r}; it must be the id of a connection"
     assert str(failure.value.__cause__) == said
     assert account.count() == 0
 
@@ -120,7 +108,7 @@ def test_what_is_no_connection_id_fails_a_gate_that_starts_in_the_triggerer(valu
         {
             "status": "failed",
             "kind": "StabilityParameterError",
-            "message": f"stability_conn_id is {value!r}; allowed is the id of a connection",
+            "message": f"stability_conn_id is {value!r}; it must be the id of a connection",
         }
     ]
 

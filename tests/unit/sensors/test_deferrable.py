@@ -28,12 +28,13 @@ from airflow_provider_stability.exceptions import (
 )
 from airflow_provider_stability.operators.balance import BalanceOperator
 from airflow_provider_stability.sensors.balance import BalanceSensor
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.version_compat import RENDERS_IN_TRIGGERER, STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from airflow_provider_stability.simulator import Simulator
 
 OPENED = {"status": "success", "credits": 52.5}
 TIMED_OUT = {"status": "timeout", "message": "Last balance: 12.5 credits, need 40, short 27.5."}
@@ -41,13 +42,6 @@ REFUSED = {"status": "failed", "kind": "AuthenticationError", "message": "401 un
 TEMPLATE = "{{ params.needed }}"
 # As jobs/scheduler_job_runner.py check_trigger_timeouts words it.
 TRIGGER_TIMEOUT = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=12.5, organizations={"org-b": 60.0}) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
-        yield simulator
 
 
 def gate(**kwargs: Any) -> BalanceSensor:

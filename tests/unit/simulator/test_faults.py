@@ -1,4 +1,4 @@
-"""What goes wrong when it is told to, and the connections this happens on."""
+"""Faults, and the connections that they affect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY = "sk-canary-5150"
 BALANCE = "/v1/user/balance"
-ASK = f"GET {BALANCE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+REQUEST = f"GET {BALANCE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def read_all(connection: socket.socket) -> bytes:
         (599, "status_599"),
     ],
 )
-def test_a_status_comes_with_an_error_body_that_names_it(
+def test_status_comes_with_the_error_body_of_the_service(
     simulator: Simulator, status: int, name: str
 ) -> None:
     simulator.fail(status=status)
@@ -63,13 +63,13 @@ def test_a_status_comes_with_an_error_body_that_names_it(
     assert call(simulator).json() == {"credits": 10.0}
 
 
-def test_a_status_in_v1alpha_comes_in_its_shape(simulator: Simulator) -> None:
+def test_status_in_v1alpha_comes_with_its_error_body(simulator: Simulator) -> None:
     simulator.fail(504)
     body = call(simulator, "/v1alpha/user/balance").json()
     assert (body["fault"], body["temporary"], body["timeout"]) == (True, True, True)
 
 
-def test_a_status_that_has_no_body_ends_with_its_head(simulator: Simulator) -> None:
+def test_status_without_a_body_sends_the_head_only(simulator: Simulator) -> None:
     simulator.fail(status=204)
     with requests.Session() as session:
         assert session.get(simulator.base_url, timeout=30).content == b""
@@ -82,7 +82,7 @@ def test_retry_after_is_sent_as_given(simulator: Simulator, value: Any) -> None:
     assert call(simulator).headers["Retry-After"] == str(value)
 
 
-def test_a_fault_without_status_or_body_leaves_the_answer_as_it_is(simulator: Simulator) -> None:
+def test_fault_without_status_or_body_keeps_the_answer(simulator: Simulator) -> None:
     simulator.fail(delay=0.001, retry_after=3, headers={"X-Mine": "42"})
     answer = call(simulator)
     assert answer.json() == {"credits": 10.0}
@@ -90,7 +90,7 @@ def test_a_fault_without_status_or_body_leaves_the_answer_as_it_is(simulator: Si
 
 
 @pytest.mark.parametrize("body", ["<p>ü</p>", "<p>ü</p>".encode()])
-def test_a_body_replaces_that_of_the_service(simulator: Simulator, body: bytes | str) -> None:
+def test_body_replaces_that_of_the_service(simulator: Simulator, body: bytes | str) -> None:
     simulator.fail(body=body)
     simulator.fail(body=body, status=502, content_type="text/html")
     first, second = call(simulator), call(simulator)
@@ -99,7 +99,7 @@ def test_a_body_replaces_that_of_the_service(simulator: Simulator, body: bytes |
     assert (second.status_code, second.headers["Content-Type"]) == (502, "text/html")
 
 
-def test_headers_replace_those_of_the_answer_whatever_their_case(simulator: Simulator) -> None:
+def test_headers_replace_those_of_the_answer_in_any_case(simulator: Simulator) -> None:
     simulator.fail(status=302, headers={"Location": "http://127.0.0.1:9/", "content-type": "text/plain"})
     answer = requests.get(simulator.base_url, timeout=30, allow_redirects=False)
     assert (answer.headers["Location"], answer.headers["Content-Type"]) == (
@@ -108,20 +108,20 @@ def test_headers_replace_those_of_the_answer_whatever_their_case(simulator: Simu
     )
 
 
-def test_a_false_content_length_ends_the_connection(simulator: Simulator) -> None:
+def test_wrong_content_length_closes_the_connection(simulator: Simulator) -> None:
     simulator.fail(headers={"Content-Length": "5"})
     with connect(simulator) as connection:
-        connection.sendall(ASK)
+        connection.sendall(REQUEST)
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
     assert b"Content-Length: 5\r\n" in head
     assert b"Connection: close" in head
     assert body == b'{"credits": 10.0}'
 
 
-def test_a_reset_cuts_the_connection_after_the_request(simulator: Simulator) -> None:
+def test_reset_ends_the_connection_after_the_request(simulator: Simulator) -> None:
     simulator.fail(reset=True)
     with connect(simulator) as connection:
-        connection.sendall(ASK)
+        connection.sendall(REQUEST)
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     assert simulator.requests[0].status == 0
@@ -130,7 +130,7 @@ def test_a_reset_cuts_the_connection_after_the_request(simulator: Simulator) -> 
         call(simulator)
 
 
-def test_a_cut_body_promises_all_and_sends_half(simulator: Simulator) -> None:
+def test_cut_body_announces_all_and_sends_half(simulator: Simulator) -> None:
     simulator.fail(body=b"x" * 100, cut_body=True)
     connection = http.client.HTTPConnection("127.0.0.1", simulator.port, timeout=30)
     connection.request("GET", BALANCE)
@@ -140,25 +140,25 @@ def test_a_cut_body_promises_all_and_sends_half(simulator: Simulator) -> None:
     assert (len(cut.value.partial), cut.value.expected) == (50, 50)
 
 
-def test_a_dripping_answer_arrives_whole_from_its_status_line_on(simulator: Simulator) -> None:
+def test_drip_sends_the_whole_answer_byte_by_byte(simulator: Simulator) -> None:
     simulator.fail(drip=0.001)
     assert call(simulator).json() == {"credits": 10.0}
     simulator.fail(drip=600)
     with connect(simulator) as connection:
-        connection.sendall(ASK)
+        connection.sendall(REQUEST)
         assert connection.recv(65536) == b"H"
 
 
-def test_a_delayed_request_is_recorded_before_it_is_answered(simulator: Simulator) -> None:
+def test_delayed_request_is_recorded_before_it_is_answered(simulator: Simulator) -> None:
     simulator.fail(delay=600)
     with connect(simulator) as connection:
-        connection.sendall(ASK)
+        connection.sendall(REQUEST)
         simulator.wait_for_requests(1, 30)
         assert simulator.requests[0].status == 0
         assert call(simulator).status_code == 200
 
 
-def test_a_fault_strikes_only_the_requests_it_is_meant_for(simulator: Simulator) -> None:
+def test_fault_affects_only_matching_requests(simulator: Simulator) -> None:
     simulator.fail(500, path="/v1/user/account", times=None)
     simulator.fail(503, organization="org-b", times=2)
     simulator.fail(502, organization="org-default")
@@ -169,13 +169,13 @@ def test_a_fault_strikes_only_the_requests_it_is_meant_for(simulator: Simulator)
     assert call(simulator, "/v1/user/account").status_code == 200
 
 
-def test_the_first_fault_strikes_until_it_is_used_up(simulator: Simulator) -> None:
+def test_first_fault_applies_until_it_is_used_up(simulator: Simulator) -> None:
     simulator.fail(500, times=2)
     simulator.fail(503)
     assert [call(simulator).status_code for _ in range(4)] == [500, 500, 503, 200]
 
 
-def test_requests_that_are_hit_count_against_the_rate_limit() -> None:
+def test_affected_requests_count_against_the_rate_limit() -> None:
     with Simulator(api_key=KEY, rate_limit=2) as simulator:
         simulator.fail(500, times=2)
         assert [call(simulator).status_code for _ in range(3)] == [500, 500, 429]
@@ -188,32 +188,32 @@ def test_requests_that_are_hit_count_against_the_rate_limit() -> None:
     ("wrong", "named"),
     [
         ({}, "one of status, retry_after, delay"),
-        ({"path": BALANCE}, "something to go wrong"),
-        ({"status": 99}, "status .*between 200 and 599, not 99"),
-        ({"status": "500"}, "status .*not '500'"),
-        ({"delay": -1}, "delay .*at least 0, not -1"),
-        ({"delay": 1e9}, "delay .*at most 86400 seconds"),
-        ({"drip": float("nan")}, "drip .*not nan"),
-        ({"reset": 1}, "reset must be true or false, not 1"),
-        ({"cut_body": "yes"}, "cut_body must be true or false"),
-        ({"cut_body": True, "body": ""}, "nothing to cut"),
-        ({"body": 7}, "body must be text or bytes, not 7"),
-        ({"content_type": "a\nb"}, "content_type .*not 'a"),
-        ({"retry_after": "1\r\nX: y"}, "retry_after"),
-        ({"retry_after": True}, "retry_after"),
-        ({"headers": ["X"]}, "headers must be names with their values"),
-        ({"headers": {"X": 1}}, r"headers\['X'\] .*not 1"),
-        ({"headers": {"": "1"}}, "a name in headers"),
-        ({"status": 500, "times": 0}, "times .*at least 1, not 0"),
-        ({"status": 500, "path": "user"}, "path must begin with a slash.*'user'"),
+        ({"path": BALANCE}, "must be given at least one of status"),
+        ({"status": 99}, "status is 99; .*from 200 to 599"),
+        ({"status": "500"}, "status is '500'; .*whole number"),
+        ({"delay": -1}, "delay is -1; .*from 0 to 86400"),
+        ({"delay": 1e9}, "delay is 1000000000.0; .*from 0 to 86400"),
+        ({"drip": float("nan")}, "drip is nan; .*finite"),
+        ({"reset": 1}, "reset is 1; it must be true or false"),
+        ({"cut_body": "yes"}, "cut_body is 'yes'; it must be true or false"),
+        ({"cut_body": True, "body": ""}, "body is ''; it must be one byte or more"),
+        ({"body": 7}, "body is 7; it must be text or bytes"),
+        ({"content_type": "a\nb"}, "content_type is .*; .*printable text"),
+        ({"retry_after": "1\r\nX: y"}, "retry_after is .*printable text"),
+        ({"retry_after": True}, "retry_after is True; .*finite number"),
+        ({"headers": ["X"]}, "headers is .*; it must be an object"),
+        ({"headers": {"X": 1}}, r"headers\['X'\] is 1; .*printable text"),
+        ({"headers": {"": "1"}}, "a header name is ''; .*printable text"),
+        ({"status": 500, "times": 0}, "times is 0; .*of 1 or more"),
+        ({"status": 500, "path": "user"}, "path is 'user'; it must start with a slash"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_named_with_what_is_allowed(wrong: Any, named: str) -> None:
+def test_error_for_invalid_fault_names_value_and_range(wrong: Any, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Fault(**wrong)
 
 
-def test_stopping_ends_requests_that_hang_in_a_delay_or_a_drip() -> None:
+def test_stop_ends_requests_with_a_delay_or_a_drip() -> None:
     before = set(threading.enumerate())
     with ThreadPoolExecutor(4) as pool:
         with Simulator(api_key=KEY) as simulator:
@@ -226,31 +226,36 @@ def test_stopping_ends_requests_that_hang_in_a_delay_or_a_drip() -> None:
             assert isinstance(future.exception(30), requests.ConnectionError)
 
 
-def test_stopping_ends_a_connection_whose_client_does_not_read() -> None:
+def test_stop_ends_a_connection_whose_client_does_not_read() -> None:
     before = set(threading.enumerate())
     with Simulator(api_key=KEY) as simulator:
         simulator.fail(body=b"x" * (1 << 26))
         connection = connect(simulator)
-        connection.sendall(ASK)
+        connection.sendall(REQUEST)
         simulator.wait_for_requests(1, 30)
     connection.close()
     assert set(threading.enumerate()) <= before
 
 
-def test_a_client_that_goes_away_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_client_that_disconnects_is_not_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     before = set(threading.enumerate())
     with Simulator(api_key=KEY) as simulator:
-        for sent in (ASK, ASK[:10], b"", f"POST {BALANCE} HTTP/1.1\r\nContent-Length: 9\r\n\r\nx".encode()):
+        for sent in (
+            REQUEST,
+            REQUEST[:10],
+            b"",
+            f"POST {BALANCE} HTTP/1.1\r\nContent-Length: 9\r\n\r\nx".encode(),
+        ):
             simulator.fail(drip=0.001)
             connection = connect(simulator)
             connection.sendall(sent)
-            if sent == ASK:
+            if sent == REQUEST:
                 assert connection.recv(1) == b"H"
-            # Lingering for zero seconds: a reset, so that the next byte the simulator sends fails.
+            # With a linger time of zero, closing sends a reset: the simulator fails to send the next byte.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
         simulator.heal()
-        assert call(simulator).status_code == 200  # so each connection before was accepted
+        assert call(simulator).status_code == 200  # so all earlier connections were accepted
         for thread in set(threading.enumerate()) - before:
             if thread.name != "stability-simulator":
                 thread.join(30)
@@ -267,7 +272,7 @@ def test_a_client_that_goes_away_is_no_error(capfd: pytest.CaptureFixture[str]) 
         ("Content-Length: " + "9" * 5000, 413),
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused_and_ends_the_connection(
+def test_unreadable_body_is_refused_and_closes_the_connection(
     simulator: Simulator, head: str, status: int
 ) -> None:
     with connect(simulator) as connection:
@@ -275,7 +280,7 @@ def test_a_body_that_cannot_be_read_is_refused_and_ends_the_connection(
         assert read_all(connection).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_a_request_that_ends_in_the_midst_of_its_body_is_not_served(simulator: Simulator) -> None:
+def test_request_with_an_incomplete_body_is_not_served(simulator: Simulator) -> None:
     with connect(simulator) as connection:
         connection.sendall(f"POST {BALANCE} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx".encode())
         connection.shutdown(socket.SHUT_WR)
@@ -283,25 +288,25 @@ def test_a_request_that_ends_in_the_midst_of_its_body_is_not_served(simulator: S
     assert simulator.count() == 0
 
 
-def test_a_mistake_of_ones_own_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    def mistake(_: RecordedRequest) -> None:
+def test_error_in_the_callback_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(_: RecordedRequest) -> None:
         raise ZeroDivisionError
 
-    with Simulator(api_key=KEY, on_answer=mistake) as simulator, pytest.raises(requests.ConnectionError):
+    with Simulator(api_key=KEY, on_answer=fail) as simulator, pytest.raises(requests.ConnectionError):
         call(simulator)
     printed = capfd.readouterr().err
     assert "ZeroDivisionError" in printed
     assert KEY not in printed
 
 
-def test_a_kept_connection_serves_one_request_after_the_other(simulator: Simulator) -> None:
+def test_persistent_connection_serves_requests_in_turn(simulator: Simulator) -> None:
     with connect(simulator) as connection:
-        connection.sendall(ASK * 3)
+        connection.sendall(REQUEST * 3)
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection).count(b'{"credits": 10.0}') == 3
 
 
-def test_a_client_that_asks_to_close_gets_its_connection_closed(simulator: Simulator) -> None:
+def test_connection_close_closes_the_connection(simulator: Simulator) -> None:
     with connect(simulator) as connection:
-        connection.sendall(ASK.replace(b"Host", b"Connection: close\r\nHost"))
+        connection.sendall(REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
         assert b"Connection: close" in read_all(connection)

@@ -1,4 +1,4 @@
-"""The simulator as a program and over its control endpoints, and the fixture for users' tests."""
+"""The simulator as a program, its control endpoints, and the fixture for tests of DAGs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ stability_simulator = fixtures.stability_simulator
 
 
 class Program:
-    """The simulator in a process of its own, with its output line by line."""
+    """The simulator in a separate process, with its output line by line."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -55,7 +55,7 @@ class Program:
             self._queue.put(line)
 
     def until(self, text: str) -> str:
-        """Return the output up to the line with ``text``."""
+        """Return the output up to and including the line with ``text``."""
         seen = ""
         while text not in seen:
             self.lines.append(self._queue.get(timeout=60))
@@ -67,7 +67,7 @@ class Program:
         return requests.get(self.url + path, headers=headers, timeout=30)
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Send a signal; return exit code and what was printed to stderr."""
+        """Send a signal; return the exit code and the output to stderr."""
         self.process.send_signal(number)
         code = self.process.wait(60)
         assert self.process.stderr is not None
@@ -89,17 +89,17 @@ def program(*arguments: str) -> Iterator[Program]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_program_serves_until_a_signal_and_ends_cleanly(number: signal.Signals) -> None:
+def test_program_runs_until_a_signal_and_exits_cleanly(number: signal.Signals) -> None:
     arguments = ("--credits", "12.5", "--organization", "org-b=25", "--organization", "org-c=-1")
     with program(*arguments, "--api-key", KEY) as running, requests.Session() as session:
         assert running.get().json() == {"credits": 12.5}
         assert running.get(Organization="org-b").json() == {"credits": 25.0}
         assert running.get(Organization="org-c").json() == {"credits": -1.0}
-        session.get(running.url, timeout=30)  # its connection is still open when the signal comes
+        session.get(running.url, timeout=30)  # its connection is still open at the signal
         assert running.end(number) == (0, "")
 
 
-def test_the_program_ends_also_while_requests_hang() -> None:
+def test_program_exits_while_requests_hang() -> None:
     with program() as running:
         requests.post(f"{running.url}/_simulator/fail", json={"delay": 600}, timeout=30)
         port = int(running.url.rpartition(":")[2])
@@ -112,7 +112,7 @@ def test_the_program_ends_also_while_requests_hang() -> None:
             assert connection.recv(1) == b""
 
 
-def test_the_banner_leads_to_a_first_request_and_a_top_up() -> None:
+def test_banner_shows_a_working_connection_and_top_up() -> None:
     with program() as running:
         export = next(line for line in running.lines if "export " in line)
         name, _, value = shlex.split(export)[1].partition("=")
@@ -126,7 +126,7 @@ def test_the_banner_leads_to_a_first_request_and_a_top_up() -> None:
         assert running.get(key=connection["password"]).json() == {"credits": 40.0}
 
 
-def test_the_program_logs_a_line_for_each_request_and_never_the_key() -> None:
+def test_program_logs_each_request_and_never_the_key() -> None:
     with program("--api-key", KEY, "--organization", "org-b=25") as running:
         running.get()
         running.get(Organization="org-b")
@@ -148,7 +148,7 @@ def test_the_program_logs_a_line_for_each_request_and_never_the_key() -> None:
         assert KEY not in log
 
 
-def test_the_program_limits_the_rate_and_charges_for_pictures_as_told() -> None:
+def test_program_takes_rate_limit_and_cost_per_image() -> None:
     arguments = (
         "--rate-limit",
         "2",
@@ -173,21 +173,24 @@ def test_the_program_limits_the_rate_and_charges_for_pictures_as_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--port", "70000"], "--port: the port must be a whole number between 0 and 65535, not 70000"),
-        (["--port", "x"], "between 0 and 65535, not 'x'"),
-        (["--credits", "nan"], "--credits: it must be a finite number, not nan"),
-        (["--credits", "ten"], "a finite number, not 'ten'"),
-        (["--organization", "org-b"], "ID=CREDITS, such as org-b=25, .*not 'org-b'"),
-        (["--organization", "org-b=x"], "finite number, not 'x'"),
+        (["--port", "70000"], "--port: port is 70000; it must be a whole number from 0 to 65535"),
+        (["--port", "x"], "port is 'x'; .* from 0 to 65535"),
+        (["--credits", "nan"], "--credits: credits is nan; it must be a finite number"),
+        (["--credits", "ten"], "credits is 'ten'; it must be a finite number"),
+        (["--organization", "org-b"], "organization is 'org-b'; it must be ID=CREDITS, such as org-b=25"),
+        (["--organization", "org-b=x"], "balance of organization 'org-b' is 'x'; .*finite number"),
         (["--organization", "org-default=1"], "an id other than org-default"),
-        (["--organization", "org-b=1", "--organization", "org-b=2"], "'org-b' is given more than once"),
-        (["--rate-limit", "0"], "--rate-limit: the rate limit .*at least 1, not 0"),
-        (["--rate-window", "0"], "--rate-window: .*above 0, not 0"),
-        (["--cost-per-image=-1"], "--cost-per-image: .*at least 0, not -1"),
+        (
+            ["--organization", "org-b=1", "--organization", "org-b=2"],
+            "'org-b' is given 2 times; it must be given once",
+        ),
+        (["--rate-limit", "0"], "--rate-limit: rate limit is 0; .*of 1 or more"),
+        (["--rate-window", "0"], "--rate-window: rate window is 0.0; .*above 0"),
+        (["--cost-per-image=-1"], "--cost-per-image: cost per image is -1.0; .*of 0 or more"),
         (["--api-key", "sk canary"], "--api-key: the API key must be printable ASCII"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_is_allowed(
+def test_error_for_invalid_argument_names_value_and_range(
     arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -198,7 +201,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
     assert re.search(named, printed)
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_error_for_port_in_use_names_the_port() -> None:
     with Simulator() as simulator:
         ended = subprocess.run(
             [sys.executable, "-m", MODULE, "--port", str(simulator.port)],
@@ -208,7 +211,9 @@ def test_a_port_in_use_is_named() -> None:
             timeout=60,
         )
     assert ended.returncode == 2
-    assert f"--port: {simulator.port} cannot be used" in ended.stderr
+    assert (
+        f"--port: port is {simulator.port} (Address already in use); it must be a free port" in ended.stderr
+    )
     assert "Traceback" not in ended.stderr
 
 
@@ -234,7 +239,7 @@ def test_credits_are_topped_up_over_http(simulator: Simulator) -> None:
     assert (simulator.credits(), simulator.credits("org-b")) == (40.0, 25.5)
 
 
-def test_faults_are_added_and_healed_over_http(simulator: Simulator) -> None:
+def test_faults_are_added_and_removed_over_http(simulator: Simulator) -> None:
     fault = {"status": 503, "retry_after": 2, "times": None, "path": BALANCE, "headers": {"X-Mine": "1"}}
     assert control(simulator, "fail", fault).status_code == 200
     hit = balance(simulator)
@@ -243,7 +248,7 @@ def test_faults_are_added_and_healed_over_http(simulator: Simulator) -> None:
     assert balance(simulator).status_code == 200
 
 
-def test_the_state_has_credits_and_counts_but_no_key(simulator: Simulator) -> None:
+def test_state_has_credits_and_counts_but_no_key(simulator: Simulator) -> None:
     balance(simulator)
     balance(simulator)
     control(simulator, "fail", {"status": 500, "times": None})
@@ -260,21 +265,29 @@ def test_the_state_has_credits_and_counts_but_no_key(simulator: Simulator) -> No
     ("action", "body", "named"),
     [
         ("top-up", {}, "credits is missing"),
-        ("top-up", {"credits": "7"}, "credits must be a finite number above 0, not '7'"),
-        ("top-up", {"credits": -1}, "above 0, not -1"),
-        ("top-up", {"credits": 1, "organization": "org-z"}, "'org-z' is not known; there are 'org-default'"),
-        ("top-up", {"credits": 1, "organization": 7}, "organization must be the id of one"),
-        ("top-up", {"credit": 1}, "'credit' is not known; allowed are credits, organization"),
-        ("top-up", [], "the body must be a JSON object"),
-        ("fail", {"status": 1}, "status must be a whole number between 200 and 599, not 1"),
-        ("fail", {"statuss": 500}, "'statuss' is not known; allowed are status, retry_after"),
-        ("fail", {}, "something to go wrong"),
-        ("fail", {"status": 500, "organization": "org-z"}, "'org-z' is not known"),
-        ("fail", {"status": 500, "organization": ["org-b"]}, "organization must be printable text"),
-        ("fail", {"status": 500, "path": 7}, "path must be"),
+        ("top-up", {"credits": "7"}, "credits is '7'; it must be a finite number above 0"),
+        ("top-up", {"credits": -1}, "credits is -1; it must be a finite number above 0"),
+        (
+            "top-up",
+            {"credits": 1, "organization": "org-z"},
+            "organization is 'org-z'; it must be one of 'org-default'",
+        ),
+        ("top-up", {"credits": 1, "organization": 7}, "organization is 7; it must be an id"),
+        ("top-up", {"credit": 1}, "field of the body is 'credit'; it must be one of credits, organization"),
+        ("top-up", [], "the body is []; it must be a JSON object"),
+        ("fail", {"status": 1}, "status is 1; it must be a whole number from 200 to 599"),
+        ("fail", {"statuss": 500}, "field of the body is 'statuss'; it must be one of status, retry_after"),
+        ("fail", {}, "it must be given at least one of status"),
+        ("fail", {"status": 500, "organization": "org-z"}, "organization is 'org-z'; it must be one of"),
+        (
+            "fail",
+            {"status": 500, "organization": ["org-b"]},
+            "organization is ['org-b']; it must be printable text",
+        ),
+        ("fail", {"status": 500, "path": 7}, "path is 7; it must be printable text"),
     ],
 )
-def test_bad_control_input_is_refused_with_what_is_allowed(
+def test_error_for_invalid_control_body_names_value_and_range(
     simulator: Simulator, action: str, body: Any, named: str
 ) -> None:
     answer = control(simulator, action, body)
@@ -283,7 +296,7 @@ def test_bad_control_input_is_refused_with_what_is_allowed(
     assert balance(simulator).json() == {"credits": 10.0}
 
 
-def test_control_input_that_is_no_json_is_refused(simulator: Simulator) -> None:
+def test_control_body_must_be_json(simulator: Simulator) -> None:
     for body in (b"", b"{", b'{"credits": NaN}', b'{"credits": 1e999}'):
         answer = requests.post(f"{simulator.base_url}/_simulator/top-up", data=body, timeout=30)
         assert answer.status_code == 400
@@ -291,12 +304,15 @@ def test_control_input_that_is_no_json_is_refused(simulator: Simulator) -> None:
 
 def test_unknown_control_paths_and_methods_are_refused(simulator: Simulator) -> None:
     unknown = control(simulator, "nothing")
-    assert (unknown.status_code, "top-up, fail, heal, state" in unknown.json()["message"]) == (404, True)
+    assert (unknown.status_code, "/_simulator/heal, /_simulator/state" in unknown.json()["message"]) == (
+        404,
+        True,
+    )
     wrong = control(simulator, "heal", method="GET")
     assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
 
 
-def test_the_fixture_serves_and_sets_the_connection(stability_simulator: Simulator) -> None:
+def test_fixture_runs_the_simulator_and_sets_the_connection(stability_simulator: Simulator) -> None:
     connection = json.loads(os.environ["AIRFLOW_CONN_STABILITY_DEFAULT"])
     assert connection["host"] == stability_simulator.base_url
     headers = {"Authorization": f"Bearer {connection['password']}"}
@@ -304,5 +320,5 @@ def test_the_fixture_serves_and_sets_the_connection(stability_simulator: Simulat
     assert answer.json() == {"credits": stability_simulator.credits()}
 
 
-def test_the_connection_of_the_fixture_is_gone_after_its_test() -> None:
+def test_connection_of_the_fixture_is_removed_after_the_test() -> None:
     assert "AIRFLOW_CONN_STABILITY_DEFAULT" not in os.environ

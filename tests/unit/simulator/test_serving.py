@@ -1,4 +1,4 @@
-"""The rate limit, where the simulator serves, and that nothing of it is left after it stops."""
+"""The rate limit, the addresses that the simulator listens on, and its stop."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BALANCE = "/v1/user/balance"
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator(api_key=KEY, organizations={"org-b": 25.0}) as running:
+def simulator(clock: SimpleNamespace) -> Iterator[Simulator]:
+    with Simulator(api_key=KEY, organizations={"org-b": 25.0}, clock=clock) as running:
         yield running
 
 
@@ -34,11 +34,10 @@ def call(simulator: Simulator, path: str = BALANCE, *, key: str = KEY) -> reques
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return a clock that stands still until its ``now`` is changed, in place of the rate limit's."""
+def clock() -> SimpleNamespace:
+    """Return a clock that stands still until its ``now`` is changed."""
     stopped = SimpleNamespace(now=1000.0)
-    stopped.monotonic = lambda: stopped.now
-    monkeypatch.setattr("airflow_provider_stability.simulator.state.time", stopped)
+    stopped.time = stopped.monotonic = lambda: stopped.now
     return stopped
 
 
@@ -48,7 +47,7 @@ def statuses(simulator: Simulator, count: int) -> list[int]:
         return [session.get(simulator.base_url + BALANCE, timeout=30).status_code for _ in range(count)]
 
 
-def test_the_request_after_the_150th_in_ten_seconds_starts_a_time_out_of_a_minute(
+def test_151_requests_in_ten_seconds_start_a_penalty_of_one_minute(
     simulator: Simulator, clock: SimpleNamespace
 ) -> None:
     assert statuses(simulator, 151) == [200] * 150 + [429]
@@ -67,9 +66,8 @@ def test_requests_older_than_the_window_do_not_count(simulator: Simulator, clock
     assert set(statuses(simulator, 150)) == {200}
 
 
-@pytest.mark.usefixtures("clock")
-def test_the_rate_limit_is_per_key_and_healing_ends_its_time_out() -> None:
-    with Simulator(api_key=KEY, rate_limit=2) as simulator:
+def test_rate_limit_is_per_key_and_heal_ends_its_penalty(clock: SimpleNamespace) -> None:
+    with Simulator(api_key=KEY, rate_limit=2, clock=clock) as simulator:
         assert {call(simulator, key="sk-other").status_code for _ in range(4)} == {401}
         assert statuses(simulator, 3) == [200, 200, 429]
         alpha = call(simulator, "/v1alpha/user/balance")
@@ -85,7 +83,7 @@ def test_the_rate_limit_is_per_key_and_healing_ends_its_time_out() -> None:
 @pytest.mark.parametrize(
     ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("::1", "[::1]")]
 )
-def test_it_serves_on_loopback_under_the_name_it_was_given(host: str, shown: str) -> None:
+def test_simulator_listens_on_the_given_loopback_host(host: str, shown: str) -> None:
     try:
         with Simulator(api_key=KEY, host=host) as simulator:
             assert simulator.base_url == f"http://{shown}:{simulator.port}"
@@ -96,7 +94,7 @@ def test_it_serves_on_loopback_under_the_name_it_was_given(host: str, shown: str
         pytest.skip(f"no IPv6 here: {problem}")
 
 
-def test_it_serves_https_and_a_client_that_never_shakes_hands_holds_up_no_other(tmp_path: Any) -> None:
+def test_https_client_that_never_completes_the_handshake_blocks_no_other(tmp_path: Any) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -105,7 +103,7 @@ def test_it_serves_https_and_a_client_that_never_shakes_hands_holds_up_no_other(
     with Simulator(api_key=KEY, ssl_context=context) as simulator:
         assert simulator.base_url.startswith("https://")
         with requests.Session() as session:
-            session.trust_env = False  # a bundle named in the environment would win over this one
+            session.trust_env = False  # a bundle from the environment would replace this one
             session.verify = str(tmp_path / "ca.pem")
             session.headers["Authorization"] = f"Bearer {KEY}"
             session.get(simulator.base_url + BALANCE, timeout=30).raise_for_status()
@@ -120,13 +118,13 @@ def test_it_serves_https_and_a_client_that_never_shakes_hands_holds_up_no_other(
     assert set(threading.enumerate()) <= before
 
 
-def test_there_is_no_port_before_it_serves_and_none_to_reach_after() -> None:
+def test_port_is_unknown_before_the_start_and_closed_after_the_stop() -> None:
     simulator = Simulator(api_key=KEY)
     with pytest.raises(RuntimeError, match="with statement"):
         _ = simulator.base_url
     with simulator:
         assert call(simulator).status_code == 200
-        with pytest.raises(RuntimeError, match="serves already"):
+        with pytest.raises(RuntimeError, match="already running"):
             simulator.__enter__()
     assert (simulator.count(), simulator.credits()) == (1, 10.0)
     with pytest.raises(requests.ConnectionError):
@@ -135,19 +133,17 @@ def test_there_is_no_port_before_it_serves_and_none_to_reach_after() -> None:
         assert call(simulator).status_code == 200
 
 
-def test_a_port_in_use_is_an_os_error(simulator: Simulator) -> None:
+def test_port_in_use_raises_os_error(simulator: Simulator) -> None:
     with pytest.raises(OSError, match="in use"), Simulator(port=simulator.port):
         pass
 
 
-def test_stopping_ends_idle_connections_and_leaves_no_thread() -> None:
+def test_stop_ends_idle_connections_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {KEY}"
         with Simulator(api_key=KEY) as simulator:
             for _ in range(3):
                 assert session.get(simulator.base_url + BALANCE, timeout=30).status_code == 200
-            assert (
-                len(set(threading.enumerate()) - before) == 2
-            )  # one accepts, one serves the kept connection
+            assert len(set(threading.enumerate()) - before) == 2  # one accepts, one serves the connection
         assert set(threading.enumerate()) <= before

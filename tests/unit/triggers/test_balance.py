@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
+from support.keys import KEY
 from support.log_lines import lines_of
 from support.polling_gates import CONNECTION, in_a_loop, pollers, until
 
@@ -19,24 +20,17 @@ from airflow_provider_stability.connection.parameters import BACKSTOP
 from airflow_provider_stability.polling import balance_poll as streams
 from airflow_provider_stability.polling import poller as polling
 from airflow_provider_stability.sensors.balance import BalanceSensor
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEY = "sk-CanaryKey0123456789"
+    from airflow_provider_stability.simulator import Simulator
+
 TOLD = "12.5 credits, need 40, short 27.5"
 
 gate_name: ContextVar[str | None] = ContextVar("gate_name", default=None)
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=12.5, organizations={"org-b": 60.0}, api_key=KEY, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
-        yield simulator
 
 
 @pytest.fixture
@@ -180,7 +174,10 @@ async def test_an_execution_timeout_does_not_end_a_wait_a_minute_early(account: 
         ({"min_credits": "forty"}, "min_credits is 'forty'"),
         ({"min_credits": None}, "min_credits is None"),
         ({"organization": "or g"}, "organization is 'or g'"),
-        ({"organization": None, "names_organization": True}, "organization was given, and became None"),
+        (
+            {"organization": None, "names_organization": True},
+            "organization is set in the DAG, but became None",
+        ),
     ],
     ids=str,
 )

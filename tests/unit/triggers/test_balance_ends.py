@@ -18,7 +18,6 @@ from airflow_provider_stability.exceptions import AuthenticationError, Stability
 from airflow_provider_stability.gate.outcome import Failed
 from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.polling import balance_poll as streams
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import balance
 from airflow_provider_stability.triggers.balance import BalanceTrigger, failed_event
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
@@ -26,14 +25,9 @@ from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_stability.simulator import Simulator
+
 TOLD = "12.5 credits, need 40, short 27.5"
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=12.5, organizations={"org-b": 60.0}, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
-        yield simulator
 
 
 @pytest.fixture

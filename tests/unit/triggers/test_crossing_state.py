@@ -24,7 +24,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     with Simulator(credits=100, rate_limit=100_000) as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
         monkeypatch.setattr(crossing, "_SETTLE", 0.0)
-        monkeypatch.setattr(crossing, "_READ_AGAIN_AFTER", (0, 0))
+        monkeypatch.setattr(crossing, "_RETRY_DELAYS", (0, 0))
         yield simulator
 
 
@@ -144,4 +144,4 @@ def test_a_band_of_the_whole_threshold_is_come_back_by_at_nothing() -> None:
 def test_what_is_no_connection_id_is_refused_when_the_dag_is_parsed(value: Any) -> None:
     with pytest.raises(StabilityParameterError) as refused:
         watcher(stability_conn_id=value)
-    assert str(refused.value) == f"stability_conn_id is {value!r}; allowed is the id of a connection"
+    assert str(refused.value) == f"stability_conn_id is {value!r}; it must be the id of a connection"

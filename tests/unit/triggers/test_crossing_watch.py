@@ -26,7 +26,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     with Simulator(credits=100, organizations={"org-b": 20.0}, rate_limit=100_000) as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
         monkeypatch.setattr(crossing, "_SETTLE", 0.0)
-        monkeypatch.setattr(crossing, "_READ_AGAIN_AFTER", (0, 0), raising=False)
+        monkeypatch.setattr(crossing, "_RETRY_DELAYS", (0, 0), raising=False)
         yield simulator
 
 
@@ -76,7 +76,7 @@ async def test_an_error_is_said_once_for_as_long_as_it_is_the_same(
     said = [line.removeprefix("Watching on, balance unknown: GET /v1/user/balance: ") for _, line in lines]
     assert [each[:20] for each in said] == [
         "503 service_unavaila",
-        "the answer is not wh",
+        "the response (applic",
         "503 service_unavaila",
     ]
     assert events == []

@@ -1,8 +1,8 @@
-"""The engines of the simulated service and what each demands of a picture's size."""
+"""The engines of the simulated service, and the image sizes that each accepts."""
 
 from __future__ import annotations
 
-# The examples of engines/list in the specification, and first the one that has taken v1.5's place.
+# The examples of engines/list in the specification, after the engine that has replaced v1.5.
 ENGINES = [
     {
         "description": "Stability-AI Stable Diffusion v1.6",
@@ -36,21 +36,21 @@ ENGINES = [
     },
 ]
 
-_MOST_PIXELS = 1_048_576
+_MAX_PIXELS = 1_048_576
 _SHORT_SIDE, _LONG_SIDE = 512, 896
 
 
 def is_engine(engine: str) -> bool:
-    """Tell whether there is an engine of that id."""
+    """Return whether there is an engine with this id."""
     return any(engine == each["id"] for each in ENGINES)
 
 
-def size_problem(engine: str, height: int, width: int) -> tuple[str, str] | None:
-    """Return the error name and message for a size the engine does not draw, None for one it does.
+def size_error(engine: str, height: int, width: int) -> tuple[str, str] | None:
+    """Return the name and message of the error for a size that the engine does not accept, None if it does.
 
-    The limits are those listed with the 400 answer of the generation endpoints.
+    The limits are those that the specification lists with the 400 answer of the generation endpoints.
 
-    :param height: in pixels, a multiple of 64 and at least 128 already; so is ``width``.
+    :param height: in pixels; already known to be a multiple of 64 and 128 or more, as ``width`` is.
     """
     if "-xl-" in engine:
         if min(height, width) > _SHORT_SIDE or max(height, width) > _LONG_SIDE:
@@ -59,7 +59,7 @@ def size_problem(engine: str, height: int, width: int) -> tuple[str, str] | None
                 f"only one of height and width may be above {_SHORT_SIDE}, up to {_LONG_SIDE}",
             )
         return None
-    least = 589_824 if "-768-" in engine else 262_144
-    if not least <= height * width <= _MOST_PIXELS:
-        return "invalid_pixel_count", f"height * width must be between {least} and {_MOST_PIXELS}"
+    min_pixels = 589_824 if "-768-" in engine else 262_144
+    if not min_pixels <= height * width <= _MAX_PIXELS:
+        return "invalid_pixel_count", f"height * width must be between {min_pixels} and {_MAX_PIXELS}"
     return None

@@ -1,4 +1,4 @@
-"""Text-to-image: the pictures, what a request for them may say, and what they cost."""
+"""Text-to-image: the images, the checks of a request, and the cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEY = "sk-canary-5150"
-PICTURES = "/v1/generation/stable-diffusion-v1-5/text-to-image"
+IMAGES = "/v1/generation/stable-diffusion-v1-5/text-to-image"
 PROMPT = {"text_prompts": [{"text": "A lighthouse on a cliff"}]}
 
 
@@ -28,8 +28,8 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
-def draw(
-    simulator: Simulator, path: str = PICTURES, *, headers: dict[str, str] | None = None, **body: Any
+def generate(
+    simulator: Simulator, path: str = IMAGES, *, headers: dict[str, str] | None = None, **body: Any
 ) -> requests.Response:
     headers = {"Authorization": f"Bearer {KEY}"} | (headers or {})
     return requests.post(simulator.base_url + path, headers=headers, timeout=30, **({"json": PROMPT} | body))
@@ -43,7 +43,7 @@ def assert_error(response: requests.Response, status: int, name: str) -> str:
 
 
 def read_png(data: bytes) -> tuple[int, int, int]:
-    """Return width, height and the count of pixel bytes, having checked every chunk's sum."""
+    """Return the width, the height and the number of pixel bytes; check the checksum of each chunk."""
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     at, chunks = 8, {}
     while at < len(data):
@@ -56,30 +56,30 @@ def read_png(data: bytes) -> tuple[int, int, int]:
     return *struct.unpack_from(">II", chunks[b"IHDR"]), len(zlib.decompress(chunks[b"IDAT"]))
 
 
-def test_pictures_come_as_artifacts_and_take_credits(simulator: Simulator) -> None:
-    answer = draw(simulator, json={**PROMPT, "samples": 3, "seed": 7}, headers={"Organization": "org-b"})
+def test_images_come_as_artifacts_and_cost_credits(simulator: Simulator) -> None:
+    answer = generate(simulator, json={**PROMPT, "samples": 3, "seed": 7}, headers={"Organization": "org-b"})
     artifacts = answer.json()["artifacts"]
     assert [(each["seed"], each["finishReason"]) for each in artifacts] == [
         (7, "SUCCESS"),
         (8, "SUCCESS"),
         (9, "SUCCESS"),
     ]
-    pictures = [base64.b64decode(each["base64"]) for each in artifacts]
-    assert [read_png(each) for each in pictures] == [(64, 64, 64 * (1 + 3 * 64))] * 3
-    assert len(set(pictures)) == 3
+    images = [base64.b64decode(each["base64"]) for each in artifacts]
+    assert [read_png(each) for each in images] == [(64, 64, 64 * (1 + 3 * 64))] * 3
+    assert len(set(images)) == 3
     assert (simulator.credits(), simulator.credits("org-b")) == (10.0, 22.0)
 
 
-def test_a_picture_comes_as_png_with_its_seed_in_a_header(simulator: Simulator) -> None:
-    answer = draw(simulator, json={**PROMPT, "seed": 7}, headers={"Accept": "image/png"})
+def test_image_comes_as_png_with_its_seed_in_a_header(simulator: Simulator) -> None:
+    answer = generate(simulator, json={**PROMPT, "seed": 7}, headers={"Accept": "image/png"})
     assert answer.headers["Content-Type"] == "image/png"
     assert (answer.headers["Seed"], answer.headers["Finish-Reason"]) == ("7", "SUCCESS")
     assert int(answer.headers["Content-Length"]) == len(answer.content)
     assert read_png(answer.content)[:2] == (64, 64)
 
 
-def test_a_seed_of_zero_is_a_random_one(simulator: Simulator) -> None:
-    seeds = {draw(simulator, json={**PROMPT, "seed": 0}).json()["artifacts"][0]["seed"] for _ in range(3)}
+def test_seed_of_zero_is_random(simulator: Simulator) -> None:
+    seeds = {generate(simulator, json={**PROMPT, "seed": 0}).json()["artifacts"][0]["seed"] for _ in range(3)}
     assert len(seeds) == 3
     assert all(0 < seed < 2**32 for seed in seeds)
 
@@ -110,49 +110,53 @@ def test_a_seed_of_zero_is_a_random_one(simulator: Simulator) -> None:
         ({"width": 2048, "height": 1024}, "invalid_pixel_count"),
     ],
 )
-def test_a_request_for_a_picture_beyond_the_limits_is_refused_and_costs_nothing(
+def test_request_out_of_range_is_refused_and_costs_nothing(
     simulator: Simulator, change: Any, name: str
 ) -> None:
-    assert_error(draw(simulator, json=PROMPT | change), 400, name)
+    assert_error(generate(simulator, json=PROMPT | change), 400, name)
     assert simulator.credits() == 10.0
 
 
-def test_the_size_of_a_picture_has_to_suit_its_engine(simulator: Simulator) -> None:
-    path = PICTURES.replace("v1-5", "768-v2-1")
-    assert_error(draw(simulator, path), 400, "invalid_pixel_count")
-    assert draw(simulator, path, json={**PROMPT, "width": 768, "height": 768}).status_code == 200
-    path = PICTURES.replace("v1-5", "xl-beta-v2-2-2")
-    assert_error(draw(simulator, path, json={**PROMPT, "width": 1024}), 400, "invalid_sdxl_v222_dimensions")
-    assert draw(simulator, path, json={**PROMPT, "width": 896}).status_code == 200
+def test_size_must_suit_the_engine(simulator: Simulator) -> None:
+    path = IMAGES.replace("v1-5", "768-v2-1")
+    assert_error(generate(simulator, path), 400, "invalid_pixel_count")
+    assert generate(simulator, path, json={**PROMPT, "width": 768, "height": 768}).status_code == 200
+    path = IMAGES.replace("v1-5", "xl-beta-v2-2-2")
+    assert_error(
+        generate(simulator, path, json={**PROMPT, "width": 1024}), 400, "invalid_sdxl_v222_dimensions"
+    )
+    assert generate(simulator, path, json={**PROMPT, "width": 896}).status_code == 200
 
 
-def test_several_pictures_do_not_fit_into_one_png(simulator: Simulator) -> None:
-    answer = draw(simulator, json={**PROMPT, "samples": 2}, headers={"Accept": "image/png"})
+def test_png_holds_only_one_image(simulator: Simulator) -> None:
+    answer = generate(simulator, json={**PROMPT, "samples": 2}, headers={"Accept": "image/png"})
     assert_error(answer, 400, "invalid_samples")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_no_json_object_is_refused(simulator: Simulator, body: bytes) -> None:
-    assert_error(draw(simulator, json=None, data=body), 400, "bad_request")
+def test_body_must_be_a_json_object(simulator: Simulator, body: bytes) -> None:
+    assert_error(generate(simulator, json=None, data=body), 400, "bad_request")
 
 
-def test_an_unknown_engine_is_named_in_the_words_of_the_specification(simulator: Simulator) -> None:
-    answer = draw(simulator, PICTURES.replace("v1-5", "fake"))
+def test_unknown_engine_gets_the_message_of_the_specification(simulator: Simulator) -> None:
+    answer = generate(simulator, IMAGES.replace("v1-5", "fake"))
     message = assert_error(answer, 404, "not_found")
     assert message == "The specified engine (ID stable-diffusion-fake) was not found."
 
 
-def test_too_few_credits_draw_nothing_and_are_left_alone() -> None:
+def test_too_few_credits_generate_nothing_and_cost_nothing() -> None:
     with Simulator(api_key=KEY, credits=1.0, cost_per_image=0.75) as simulator:
-        message = assert_error(draw(simulator, json={**PROMPT, "samples": 2}), 402, "insufficient_balance")
+        message = assert_error(
+            generate(simulator, json={**PROMPT, "samples": 2}), 402, "insufficient_balance"
+        )
         assert "1.5 credits" in message
         assert simulator.credits() == 1.0
-        assert draw(simulator).status_code == 200
+        assert generate(simulator).status_code == 200
         assert simulator.credits() == 0.25
 
 
-def test_pictures_drawn_at_once_never_share_credits() -> None:
+def test_concurrent_requests_never_spend_the_same_credits() -> None:
     with Simulator(api_key=KEY, credits=5.0) as simulator, ThreadPoolExecutor(16) as pool:
-        statuses = [answer.status_code for answer in pool.map(lambda _: draw(simulator), range(16))]
+        statuses = [answer.status_code for answer in pool.map(lambda _: generate(simulator), range(16))]
         assert (statuses.count(200), statuses.count(402)) == (5, 11)
         assert simulator.credits() == 0.0
