@@ -74,7 +74,8 @@ class BalancePoll:
     @property
     def _is_fresh(self) -> bool:
         """Whether the last answer may still open a gate, or fail it."""
-        limit = min(self.timing.fresh, *self._intervals, math.inf)
+        shortest = max(self.timing.min_interval, min(self._intervals, default=math.inf))
+        limit = min(self.timing.fresh, shortest)
         return self.timing.clock.monotonic() - self._answered_at <= limit
 
     def subscribe(self, needed: float, interval: float, *, is_watcher: bool) -> Subscription:
