@@ -164,7 +164,7 @@ class BalancePoll:
     def _take_pause(self, pause: Pause) -> None:
         """Tell the gates that no request is allowed, unless they know it from the answer that said so."""
         message = f"no request until {format_utc(pause.until)}, as the service asked: {pause.error}"
-        if self.latest.error not in (message, pause.error):
+        if self.latest.is_balance_known or self.latest.error not in (message, pause.error):
             self.latest = self.latest.with_error(StabilityConnectionError(message), self.timing.clock.time())
 
     async def _resolve(self, subscriptions: list[Subscription], outcome: Opened | Failed) -> None:
