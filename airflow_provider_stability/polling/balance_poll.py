@@ -10,6 +10,7 @@ import contextvars
 import logging
 import math
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_stability.exceptions import StabilityConnectionError, StabilityError
@@ -188,12 +189,9 @@ class BalancePoll:
             if self.timing.clock.monotonic() >= due:
                 return not is_empty
             await self._notify(to_notify, due)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - self.timing.clock.monotonic())):
                     await self._changed.wait()
-            except TimeoutError:
-                if is_empty == (not self._subscriptions):
-                    return not is_empty
 
     def _due_at(self) -> float:
         interval = max(self.timing.min_interval, min(self._intervals))
