@@ -20,9 +20,9 @@ from support.polling_gates import (
 from support.virtual_time import pass_time
 
 from airflow_provider_stability.exceptions import StabilityError
+from airflow_provider_stability.gate.observation import Observation
 from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling import balance_poll
-from airflow_provider_stability.polling.balance_poll import BalancePoll
 from airflow_provider_stability.polling.registry import subscribe
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
     mocker.patch.object(balance_poll.log, "exception", lambda line, *args: logged.append(line % args))
     with gates(organization="org-b") as others:
         await pass_time(1)
-        broken = mocker.patch.object(BalancePoll, "_resolve", side_effect=ZeroDivisionError)
+        broken = mocker.patch.object(Observation, "with_credits", side_effect=ZeroDivisionError)
         with gates(3, needed=10) as waiting:
             await pass_time(1)
             assert are_failed(waiting, StabilityError)
@@ -189,7 +189,7 @@ async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
             message = "the poll broke: ZeroDivisionError; see the triggerer's log"
             assert str(waiting[0].outcome.error) == message
         mocker.stop(broken)
-        assert logged == ["The poll for organization None broke"]
+        assert logged == ["The poll of connection 'stability_default', organization None broke"]
         account.top_up(30, "org-b")
         await pass_time(60)
         assert outcomes(others) == [Opened(40)]
