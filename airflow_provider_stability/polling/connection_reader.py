@@ -84,4 +84,4 @@ class ConnectionReader:
 def _end_read(reading: asyncio.Task[Settings]) -> None:
     _reads.discard(reading)
     if not reading.cancelled():
-        reading.exception()  # one that was given up has nobody else who looks at it, and asyncio would complain
+        reading.exception()  # looked at, or asyncio would complain about one that was given up
