@@ -1,4 +1,4 @@
-"""What can go wrong between Airflow and Stability AI, and whether waiting helps.
+"""The errors of this package, and whether a retry can help.
 
 ::
 
@@ -6,10 +6,10 @@
     |-- StabilityConfigurationError   the connection is unusable                permanent (mostly)
     |-- StabilityParameterError       a task's parameter is unusable            permanent (a ValueError)
     |-- StabilityConnectionError      refused, DNS, reset, cut body, TLS        transient (mostly)
-    |   `-- StabilityTimeoutError     no complete answer in time                transient
-    |-- StabilityResponseError        an answer that is not what the API says   transient
-    `-- StabilityStatusError          the service refused, with a status
-        |-- BadRequestError           4xx without a class of its own            permanent
+    |   `-- StabilityTimeoutError     no complete response in time              transient
+    |-- StabilityResponseError        not what the API's specification says     transient
+    `-- StabilityStatusError          an HTTP error status
+        |-- BadRequestError           any other 4xx                             permanent
         |-- AuthenticationError       401                                       permanent
         |-- InsufficientCreditsError  402                                       permanent
         |-- PermissionDeniedError     403                                       permanent
@@ -18,8 +18,8 @@
         `-- ServerError               5xx                                       transient
 
 None of these is an ``AirflowException``: under ``soft_fail`` Airflow turns some of those into a silent skip,
-and a wrong key must never look like a skipped task. No message ever holds the API key: whoever raises scrubs
-first.
+and a wrong key must never look like a skipped task. No message contains the API key: messages are redacted
+before an error is raised.
 """
 
 from __future__ import annotations
@@ -49,21 +49,20 @@ __all__ = [
 ]
 
 DEFAULT_RATE_LIMIT_PAUSE: Final = 60.0
-"""Seconds to leave the service alone after a 429 that does not say for how long.
+"""Seconds without requests after a 429 that has no ``Retry-After``.
 
-Stability AI publishes 150 requests in 10 s per key, and a time-out of 60 s beyond that.
+Stability AI allows 150 requests in 10 s per key, and announces a time-out of 60 s beyond that.
 """
 
-
 MAX_PAUSE: Final = 3600.0
-"""Seconds for which a service is left alone at most, whatever it asks for.
+"""The longest pause that is honoured, in seconds.
 
-A ``Retry-After`` beyond that is a proxy's mistake; obeyed, it would keep every gate of a key shut for ever.
+A longer ``Retry-After`` is a proxy's mistake; honoured, it would keep every gate of the key closed for good.
 """
 
 
 class StabilityError(Exception):
-    """Anything this package raises about Stability AI.
+    """The base class of the errors of this package.
 
     :cvar advice: one sentence for the person on call: what to do about it.
     """
@@ -71,11 +70,11 @@ class StabilityError(Exception):
     advice: ClassVar[str] = "Read the message."
 
     transient: bool = False
-    """Whether the same call may succeed later with nothing changed on our side."""
+    """Whether the same call may succeed later without a change on our side."""
 
     @property
     def pause(self) -> float:
-        """Seconds during which the service asked not to be called again; 0 where it asked nothing."""
+        """Seconds for which the service asked for no further request; 0 if it did not ask."""
         return 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,15 +90,15 @@ def _rebuild(cls: type[StabilityError], args: tuple[Any, ...], state: dict[str, 
 
 
 class StabilityConfigurationError(StabilityError):
-    """The Airflow connection is missing, or a field of it cannot be used; the message names the field.
+    """The Airflow connection is missing, unreadable or invalid; the message names the field.
 
-    :param transient: True only where Airflow failed to read the connection, and may not at the next look.
+    :param transient: True only if Airflow failed to read the connection, and may succeed later.
     """
 
-    advice = "Mend the connection: the message names the field and what is allowed."
+    advice = "Fix the connection: the message names the field and what it must be."
 
     is_missing: bool = False
-    """Whether Airflow found no such connection, which it also says when a secrets backend did not answer."""
+    """Whether Airflow did not find the connection, as it also reports when a secrets backend is down."""
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
@@ -107,18 +106,18 @@ class StabilityConfigurationError(StabilityError):
 
 
 class StabilityParameterError(StabilityError, ValueError):
-    """A parameter of a task (threshold, organization, endpoint) cannot be used; the message names it."""
+    """A parameter of a task is invalid, such as a threshold or an organization; the message names it."""
 
-    advice = "Mend the DAG: the message names the parameter and what is allowed."
+    advice = "Fix the DAG: the message names the parameter and what it must be."
 
 
 class StabilityConnectionError(StabilityError):
-    """The service was not reached, or the answer broke off: refused, DNS, reset, cut body, TLS.
+    """The service could not be reached, or the response broke off: refused, DNS, reset, cut body, TLS.
 
-    :param transient: False only for a TLS certificate that is not trusted; waiting does not mend that.
+    :param transient: False only for a TLS certificate that is not trusted: a retry does not help.
     """
 
-    advice = "Nothing if it passes. Else look at the network, the proxy and the service's status page."
+    advice = "Usually none. If it persists, check the network, the proxy and the service's status page."
 
     def __init__(self, message: str, *, transient: bool = True) -> None:
         super().__init__(message)
@@ -126,28 +125,28 @@ class StabilityConnectionError(StabilityError):
 
 
 class StabilityTimeoutError(StabilityConnectionError):
-    """No complete answer came within the connection's ``timeout``."""
+    """No complete response arrived within the connection's ``timeout``."""
 
-    advice = "Nothing if it passes. Else look at the network, or raise `timeout` in the connection."
+    advice = "Usually none. If it persists, check the network, or raise `timeout` in the connection."
 
 
 class StabilityResponseError(StabilityError):
-    """An answer that is not what the API's specification says: a proxy's page, a half-done deployment."""
+    """A response that does not match the API's specification, such as a page of a proxy."""
 
-    advice = "Nothing if it passes. Else open the base URL: a proxy or a login page may be in the way."
+    advice = "Usually none. If it persists, open the base URL: a proxy or a login page may answer."
     transient = True
 
 
 class StabilityStatusError(StabilityError):
-    """The service answered with a status that is no success.
+    """The service answered with an error status.
 
-    The fields are those of the ``Error`` schema in the service's OpenAPI documents, where the body had them.
+    The attributes are those of the ``Error`` schema in the service's OpenAPI documents; None if absent.
 
     :param status_code: the HTTP status.
     :param name: short name of the kind of error, such as ``unauthorized``.
-    :param detail: the service's own explanation, bounded in length and scrubbed of the key.
+    :param detail: the service's explanation, bounded in length and redacted; the attribute ``message``.
     :param error_id: the service's identifier of this occurrence, for its support.
-    :param retry_after: seconds until the service wants to be asked again, None where it did not say.
+    :param retry_after: seconds until the service accepts the next request.
     """
 
     advice = "Read the message."
@@ -171,14 +170,14 @@ class StabilityStatusError(StabilityError):
 
     @property
     def pause(self) -> float:
-        """Seconds from the answer on during which the service asked not to be called again."""
+        """Seconds after the response for which the service asked for no further request."""
         return min(self.retry_after or 0.0, MAX_PAUSE)
 
 
 class BadRequestError(StabilityStatusError):
-    """4xx without a class of its own: the request itself is wrong."""
+    """Any other 4xx: the request itself is wrong."""
 
-    advice = "Mend the request: the message says what the service did not like."
+    advice = "Fix the request: the message says what the service refused."
 
 
 class AuthenticationError(StabilityStatusError):
@@ -188,39 +187,39 @@ class AuthenticationError(StabilityStatusError):
 
 
 class InsufficientCreditsError(StabilityStatusError):
-    """402: a paid call without the credits for it. Only callers of ``StabilityHook.run`` see it."""
+    """402: not enough credits for a paid call. Only ``StabilityHook.run`` raises it."""
 
     advice = "Buy credits, and put a BalanceSensor in front of the job."
 
 
 class PermissionDeniedError(StabilityStatusError):
-    """403: the key is valid but may not do this, such as read an organization it has no part in."""
+    """403: the key is valid but may not do this, such as read an organization it does not belong to."""
 
-    advice = "Check `organization`, and what the key may do."
+    advice = "Check `organization`, and the permissions of the key."
 
 
 class NotFoundError(StabilityStatusError):
-    """404: the path or the thing it names does not exist."""
+    """404: the path, or the resource it names, does not exist."""
 
-    advice = "Check the base URL and `api_version`, or the engine that was asked for."
+    advice = "Check the base URL and `api_version`, or the engine in the request."
 
 
 class RateLimitError(StabilityStatusError):
     """429: more than 150 requests in 10 s with one key."""
 
-    advice = "Nothing: the wait goes on when the service allows it. Poll less often if it comes again."
+    advice = "Usually none: polling resumes after the pause. If it recurs, poll less often."
     transient = True
 
     @property
     def pause(self) -> float:
-        """Seconds from the answer on without requests: what the service said, else its published 60."""
+        """Seconds after the response without requests: what the service asked for, else its published 60."""
         return DEFAULT_RATE_LIMIT_PAUSE if self.retry_after is None else super().pause
 
 
 class ServerError(StabilityStatusError):
     """5xx: the service, or something in front of it, failed."""
 
-    advice = "Nothing if it passes. Else look at the service's status page."
+    advice = "Usually none. If it persists, check the service's status page."
     transient = True
 
 
@@ -241,16 +240,17 @@ def status_error_class(status_code: int) -> type[StabilityStatusError]:
 
 
 def as_value(error: StabilityError) -> StabilityError:
-    """Return an error to be read and not raised: without the frames it comes from, and what they hold."""
+    """Return an error as a value to keep: without traceback and chain, which would keep frames alive."""
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
 
 
 def permanent_error(kind: str, message: str) -> StabilityError:
-    """Return an error that waiting cannot mend, made again from what a trigger's event says of it.
+    """Return the permanent error that a trigger's event describes.
 
-    :param kind: the name of its class; an unknown one, as of another version of this package, is a
+    :param kind: the name of its class. An unknown one, from another version of this package, becomes a
         StabilityError.
+    :param message: its message.
     """
     cls = globals().get(kind)
     if not isinstance(cls, type) or not issubclass(cls, StabilityError):

@@ -23,7 +23,7 @@ class BillingLink(BaseOperatorLink):
     name = "Buy credits"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  # Airflow's signature
-        """Return the page's URL; it is the same for every task."""
+        """Return the URL of the page, the same for every task."""
         return BILLING_URL
 
 

@@ -1,9 +1,9 @@
-"""What a poll tells Airflow's own metrics (StatsD, OpenTelemetry: as the user configured them).
+"""Metrics of polls, through Airflow's own StatsD or OpenTelemetry, as the user configured it.
 
 ====================== ======= ==========================================
 ``stability.credits``  gauge   the balance, one sample per poll
-``stability.polls``    counter requests for a balance
-``stability.errors``   counter those that failed, tagged by ``error``
+``stability.polls``    counter balance requests
+``stability.errors``   counter failed balance requests, tagged by ``error``
 ====================== ======= ==========================================
 
 Each is tagged by ``connection`` and ``organization`` (``default`` for the account's default).
@@ -26,17 +26,21 @@ __all__ = ["record_poll", "recorded"]
 log = logging.getLogger(__name__)
 
 
-def record_poll(connection_id: str, organization: str | None, found: float | StabilityError) -> None:
-    """Record one request for a balance and what came of it. Never raises: no metric is worth a gate."""
+def record_poll(connection_id: str, organization: str | None, result: float | StabilityError) -> None:
+    """Record one balance request and its result. Never raises: a gate must not fail because of a metric.
+
+    :param organization: None for the account's default.
+    :param result: the credits, or the error.
+    """
     tags = {"connection": connection_id, "organization": organization or "default"}
     try:
         Stats.incr("stability.polls", tags=tags)
-        if isinstance(found, StabilityError):
-            Stats.incr("stability.errors", tags={**tags, "error": type(found).__name__})
+        if isinstance(result, StabilityError):
+            Stats.incr("stability.errors", tags={**tags, "error": type(result).__name__})
         else:
-            Stats.gauge("stability.credits", found, tags=tags)
+            Stats.gauge("stability.credits", result, tags=tags)
     except Exception:
-        log.debug("A metric was not recorded", exc_info=True)
+        log.debug("A metric could not be recorded", exc_info=True)
 
 
 def recorded(connection_id: str, organization: str | None, read: Callable[[], float]) -> float:

@@ -1,1 +1,1 @@
-"""This package against what Airflow users would use otherwise. Start it with ``benchmarks/run``."""
+"""Compares this package with the alternatives for Airflow users. Run it with ``benchmarks/run``."""

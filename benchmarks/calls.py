@@ -1,7 +1,7 @@
-"""What one look at the balance costs, against bare ``requests`` and ``HttpHook``.
+"""The cost of reading the balance once, compared with plain ``requests`` and ``HttpHook``.
 
-With hooks that are kept, as this package's poller keeps its client, and with a new one for each call, as the
-sensors of both have one for each poke.
+Measured with hooks that are reused, as this package's poller reuses its client, and with a new hook for each
+call, as the sensors of both packages create one for each poke.
 """
 
 from __future__ import annotations
@@ -27,24 +27,31 @@ if TYPE_CHECKING:
 
 _OURS, _BARE, _HTTP_HOOK = "StabilityHook.get_balance", "requests.Session.get", "HttpHook.run"
 _OURS_NEW, _HTTP_HOOK_NEW = "StabilityHook.get_balance, new hook", "HttpHook.run, new hook"
-_KEPT = (_OURS, _BARE, _HTTP_HOOK)
+_REUSED = (_OURS, _BARE, _HTTP_HOOK)
 _NEW = (_OURS_NEW, _HTTP_HOOK_NEW)
 _WARM_UP = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 where a bar is missed."""
+    """Measure and print; return 1 if a bar is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks/run calls", description=__doc__)
-    parser.add_argument("--calls", type=int, default=400, help="of each in a round; default 400")
-    parser.add_argument("--tls-calls", type=int, default=100, help="the same over TLS; default 100")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts; default 5")
+    parser.add_argument(
+        "--calls", type=int, default=400, help="calls of each in a round; default %(default)s"
+    )
+    parser.add_argument("--tls-calls", type=int, default=100, help="the same over TLS; default %(default)s")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="the median of all rounds counts; default %(default)s"
+    )
     options = parser.parse_args(arguments)
     end_on_sigterm()
     show(machine())
     bars = Bars()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         os.environ.update(airflow_environment(folder))
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # would replace what bare requests is to trust
+        for name in (
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        ):  # would replace the bundle that requests gets here
             os.environ.pop(name, None)
         _http(options, bars)
         _https(options, Path(folder), bars)
@@ -66,7 +73,7 @@ def _https(options: argparse.Namespace, folder: Path, bars: Bars) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
-    # Beside those that requests trusts by itself: reading the whole bundle is what a new TLS session costs.
+    # Added to the default bundle of requests: reading it all is most of the cost of a new session.
     bundle = Path(certifi.where()).read_bytes() + authority.cert_pem.bytes()
     (folder / "authorities.pem").write_bytes(bundle)
     with Service(is_limited=False, certificate=folder / "server.pem") as service:
@@ -79,7 +86,7 @@ def _https(options: argparse.Namespace, folder: Path, bars: Bars) -> None:
 def _compare(
     wire: str, service: Service, verify: str | None, calls: int, rounds: int
 ) -> dict[str, float | None]:
-    """Measure, print, and return the ratios of the p50s."""
+    """Measure, print, and return the p50 of ours relative to each."""
     callers = _callers(service.base_url, verify)
     for call in callers.values():
         for _ in range(_WARM_UP):
@@ -93,19 +100,19 @@ def _compare(
         compared = "" if name == _OURS else ratio(ratios[name], 1.0)
         rows.append([name, number((p50 or 0) * 1e3), number((p90 or 0) * 1e3), compared])
     show(f"\nOne balance over {wire} on loopback, {rounds} rounds of {calls} calls of each, interleaved:\n")
-    show(table([wire, "p50, ms", "p90, ms", "the first is (p50)"], rows))
+    show(table([wire, "p50, ms", "p90, ms", "ours is (p50)"], rows))
     return ratios
 
 
 def _one_round(callers: dict[str, Callable[[], object]], calls: int) -> dict[str, tuple[float, float]]:
     times: dict[str, list[float]] = {name: [] for name in callers}
     gc.collect()
-    # Those that keep their connection apart from those that do not: the garbage of a whole bundle of
-    # authorities would be collected in the time of whoever comes after.
-    for names in (_KEPT, _NEW):
+    # Callers that reuse their connection are measured apart from the others: the garbage of a whole CA bundle
+    # would be collected during the next call, of another caller.
+    for names in (_REUSED, _NEW):
         order = list(names)
         for _ in range(calls):
-            random.shuffle(order)  # nobody comes always after the same
+            random.shuffle(order)  # so that none always follows the same other
             for name in order:
                 start = time.perf_counter()
                 callers[name]()
@@ -114,7 +121,7 @@ def _one_round(callers: dict[str, Callable[[], object]], calls: int) -> dict[str
 
 
 def _callers(base_url: str, verify: str | None) -> dict[str, Callable[[], object]]:
-    """Return what is compared, each with what it may keep between two calls."""
+    """Return the callers to compare; each may reuse what it creates here."""
     import requests
 
     from airflow_provider_stability.hooks.stability import StabilityHook
@@ -131,7 +138,7 @@ def _callers(base_url: str, verify: str | None) -> dict[str, Callable[[], object
     session = requests.Session()
     session.headers.update(headers)
     session.verify = True if verify is None else verify
-    # Not installed where the types are checked, as it is needed for this only.
+    # Not installed where types are checked.
     http_hook_class: Any = import_module("airflow.providers.http.hooks.http").HttpHook
     http_hook = http_hook_class(method="GET")
     url = f"{base_url}/v1/user/balance"

@@ -1,7 +1,7 @@
-"""What it costs that many gates wait in one triggerer, against the triggers of the http provider.
+"""The cost of many gates that wait in one triggerer, compared with the triggers of the http provider.
 
-Each measurement is a process of its own, with Airflow's own trigger runner in another and the simulated
-service in a third. See README.md for what is measured, and how.
+Each measurement runs in its own process, with Airflow's trigger runner in a second and the simulated service
+in a third. README.md describes what is measured, and how.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _MODULE: Final = "benchmarks.support.one_run"
 _CHART: Final = Path(__file__).with_name("gates.svg")
 _SIZES: Final = (100, 1_000, 5_000, 10_000)
-_ONLY_BASE_LINE: Final = 5_000  # of this size is a bar against the base line, and none against a peer
+_ONLY_BASELINE: Final = 5_000  # gates; compared only with the baseline
 
-_ONCE: Final = 10_000  # from this size on a peer is measured once: it takes minutes to do nothing else
+_ONCE: Final = 10_000  # gates; from this size on peers are measured once, since they take minutes
 
-_PLAIN: Final = 10_000  # of this size the opening is also measured without Airflow's runner
+_PLAIN: Final = 10_000  # gates; with so many, opening is also measured without Airflow's runner
 
-# What is measured, the name of it in a table, and by how much to multiply for its unit.
+# The key of a measured value, its name in the table, and the factor to convert it to the unit.
 _ROWS: Final = (
     ("requests", "requests per interval", 1.0),
     ("429", "429 from the service", 1.0),
@@ -57,7 +57,7 @@ _FAULTS: Final[dict[str, dict[str, Any]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and draw; 1 where a bar is missed."""
+    """Measure, print and draw; return 1 if a bar is missed."""
     options = _options(arguments)
     end_on_sigterm()
     show(machine())
@@ -73,14 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run gates", description=__doc__)
     add = parser.add_argument
-    add("--gates", type=int, nargs="+", default=list(_SIZES), help="how many wait; default %(default)s")
-    add("--organizations", type=int, nargs="+", default=[1, 10], help="on how many; default %(default)s")
+    add("--gates", type=int, nargs="+", default=list(_SIZES), help="numbers of gates; default %(default)s")
+    add(
+        "--organizations",
+        type=int,
+        nargs="+",
+        default=[1, 10],
+        help="numbers of organizations; default %(default)s",
+    )
     add("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="default: all")
-    add("--rounds", type=int, default=3, help="measurements of each, of which the median counts; default 3")
-    add("--interval", type=float, default=5.0, help="seconds between two polls; default 5")
-    add("--intervals", type=int, default=3, help="how many the measurement of CPU lasts; default 3")
-    add("--longest", type=float, default=240.0, help="seconds for one measurement at most; default 240")
-    add("--failures", action="store_true", help="what happens when the service fails, instead")
+    add("--rounds", type=int, default=3, help="measurements of each; the median counts; default %(default)s")
+    add("--interval", type=float, default=5.0, help="seconds between two polls; default %(default)g")
+    add(
+        "--intervals",
+        type=int,
+        default=3,
+        help="poll intervals for the measurement of CPU; default %(default)s",
+    )
+    add("--timeout", type=float, default=240.0, help="of one measurement, in seconds; default %(default)g")
+    add("--failures", action="store_true", help="measure failures of the service instead")
     return parser.parse_args(arguments)
 
 
@@ -111,7 +122,7 @@ def _gates(options: argparse.Namespace, bars: Bars) -> None:
 
 
 def _opening(gates: int, options: argparse.Namespace, bars: Bars) -> None:
-    """Measure the opening without Airflow's work on each event, which hides the triggers' own."""
+    """Measure opening without Airflow's work on each event, which is longer than that of the triggers."""
     runs: dict[str, list[dict[str, float | None]]] = {}
     for turn in range(options.rounds):
         for name in _in_turn([OURS, IDLE], turn):
@@ -126,24 +137,24 @@ def _opening(gates: int, options: argparse.Namespace, bars: Bars) -> None:
     ]
     show(table(["", OURS, f"{IDLE}, all at once"], rows))
     bars.at_most(f"first to last gate open, {gates:,} gates, plain loop", found[OURS]["spread"], 0.3, " s")
-    longest = options.interval + 0.5
+    bar = options.interval + 0.5
     last = found[OURS]["last open"]
-    bars.at_most(f"top-up to last gate open, {gates:,} gates, plain loop", last, longest, " s")
+    bars.at_most(f"top-up to last gate open, {gates:,} gates, plain loop", last, bar, " s")
 
 
 def _is_wanted(name: str, setting: Setting, turn: int) -> bool:
     organizations, gates = setting
     if gates >= _ONCE and turn > 0 and name not in {OURS, IDLE}:
         return False
-    if gates == _ONLY_BASE_LINE and organizations > 1:
+    if gates == _ONLY_BASELINE and organizations > 1:
         return False
     if name == IDLE:
-        return organizations == 1  # it asks none
-    return gates != _ONLY_BASE_LINE or name == OURS
+        return organizations == 1  # it makes no requests
+    return gates != _ONLY_BASELINE or name == OURS
 
 
 def _in_turn(names: list[str], turn: int) -> list[str]:
-    """Return the names with another one first each time: a machine gets warmer, or busier."""
+    """Return the names with a different one first in each turn, since a machine gets warmer or busier."""
     start = turn % max(1, len(names))
     return names[start:] + names[:start]
 
@@ -153,12 +164,12 @@ def _measure(options: argparse.Namespace, contender: str, **more: Any) -> dict[s
     start = time.monotonic()
     found: dict[str, float | None]
     try:
-        found = measure(_MODULE, what, options.longest)
+        found = measure(_MODULE, what, options.timeout)
     except TimeoutError as error:
         if contender == OURS:
             raise
         show(f"  {contender}: {error}")
-        return {key: None for key, _, _ in _ROWS}  # that it never comes to it is what was measured
+        return {key: None for key, _, _ in _ROWS}  # the result is that it did not finish
     values = ", ".join(f"{name} {number(value)}" for name, value in found.items())
     about = ", ".join(f"{name} {value}" for name, value in more.items())
     show(f"  {contender}, {about}: {values} ({time.monotonic() - start:.0f} s)")
@@ -236,11 +247,11 @@ def _draw(found: dict[int, dict[str, dict[str, float | None]]], options: argpars
                     series.setdefault(name, []).append((gates, value))
         panels.append(Panel(title, "waiting gates", series))
     if min((len(panel.series) for panel in panels), default=0) == 0 or len(found) == 1:
-        return  # a chart of one size shows nothing, and must not replace one that does
+        return  # a chart of a single size shows nothing
     names = [name for name in (OURS, IDLE, SENSOR, EVENT) if any(name in panel.series for panel in panels)]
     note = f"One organization, a poll every {options.interval:g} s. {machine()}"
     _CHART.write_text(draw(panels, names, note), encoding="utf-8")
-    show(f"\nDrawn: {_CHART.name}")
+    show(f"\nWrote {_CHART.name}")
 
 
 # Failing

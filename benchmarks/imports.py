@@ -1,4 +1,4 @@
-"""What a DAG file pays for the sensor: its import, and a thousand gates parsed, against HttpSensor's."""
+"""The cost of the sensor to a DAG file, compared with HttpSensor: its import, and parsing 1,000 gates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.support.tables import Bars, machine, median, number, ratio, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LONGEST = 240.0  # seconds for one measurement
+_TIMEOUT = 240.0  # seconds for one measurement
 _MODULE = "benchmarks.support.one_import"
 _SENSORS = {
     "BalanceSensor": (
@@ -39,16 +39,16 @@ with DAG("gates", schedule=None, start_date=datetime.datetime(2024, 1, 1)) as da
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 where a bar is missed."""
+    """Measure and print; return 1 if a bar is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks/run imports", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="fresh processes of each; default 7")
-    parser.add_argument("--gates", type=int, default=1_000, help="in the DAG file; default 1000")
+    parser.add_argument("--rounds", type=int, default=7, help="fresh processes for each; default %(default)s")
+    parser.add_argument("--gates", type=int, default=1_000, help="gates in the DAG file; default %(default)s")
     options = parser.parse_args(arguments)
     end_on_sigterm()
     show(machine())
     bars = Bars()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        # Everything is compiled once, into a place of the benchmark's own; the first round does it.
+        # The first round compiles everything, into a temporary folder.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = str(Path(folder, "bytecode"))
         _imports(options.rounds, bars)
@@ -83,12 +83,12 @@ def _parsing(folder: Path, gates: int, rounds: int, bars: Bars) -> None:
         )
         sources[name] = {"source": str(source)}
     runs = _interleaved(sources, rounds)
-    show(f"\nA DAG file of {gates:,} gates, parsed again in a process that knows it, medians of {rounds}:\n")
+    show(f"\nA DAG file of {gates:,} gates, parsed again in the same process, medians of {rounds}:\n")
     ours, theirs = (median(run["seconds"] for run in runs[name]) for name in _SENSORS)
     first = [median(run["first"] for run in runs[name]) for name in _SENSORS]
     rows = [
         ["ms", number((ours or 0) * 1e3), number((theirs or 0) * 1e3), ratio(ours, theirs)],
-        ["ms, the first time, with imports", *(number((each or 0) * 1e3) for each in first), ratio(*first)],
+        ["ms, first time, with imports", *(number((each or 0) * 1e3) for each in first), ratio(*first)],
         ["tasks", *(number(runs[name][0]["tasks"]) for name in _SENSORS), ""],
     ]
     show(table(["", *_SENSORS, "ours is"], rows))
@@ -97,9 +97,9 @@ def _parsing(folder: Path, gates: int, rounds: int, bars: Bars) -> None:
 
 def _interleaved(options: dict[str, dict[str, Any]], rounds: int) -> dict[str, list[dict[str, Any]]]:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options}
-    for turn in range(1 + rounds):  # the first one compiles, and does not count
+    for turn in range(1 + rounds):  # the first turn compiles, and does not count
         for name in sorted(options, reverse=bool(turn % 2)):
-            found = measure(_MODULE, options[name], _LONGEST)
+            found = measure(_MODULE, options[name], _TIMEOUT)
             if turn:
                 runs[name].append(found)
     return runs

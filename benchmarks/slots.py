@@ -1,15 +1,11 @@
-"""What a wait costs in workers: processes started, and seconds for which they hold a slot, per gate.
+"""The cost of waiting in workers, per gate: processes started, and seconds for which they hold a slot.
 
-On a real scheduler, triggerer and LocalExecutor (``airflow standalone``), against a simulated service. Each
-way to wait has its turn alone in the same Airflow: ten gates of it start, wait some 40 s for a top-up, and
-end.
+Measured with a real scheduler, triggerer and LocalExecutor (``airflow standalone``) and a simulated service.
+The ways to wait take turns in the same Airflow: ten gates start, wait about 40 s for a top-up, and end. Needs
+Linux, and takes about 8 minutes.
 
-    python benchmarks/slots.py
-
-needs Linux, ``apache-airflow-providers-http`` and some 8 minutes.
-
-This file is also the DAG file: Airflow gets a copy per way, named after it, so that none pays for parsing the
-others.
+This file is also the DAG file. Airflow gets one copy for each way to wait, named after it, so that parsing
+the others costs it nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +44,7 @@ def _ours(task_id: str, **kwargs: Any) -> None:
 
 
 def _http(task_id: str, **kwargs: Any) -> None:
-    # Not installed where the types are checked.
+    # Not installed where types are checked.
     sensor: Any = import_module("airflow.providers.http.sensors.http").HttpSensor
     sensor(
         task_id=task_id,
@@ -80,14 +76,14 @@ def _by_hand(task_id: str) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to wait: how it is called in the table, and what makes a gate of it."""
+    """A way to wait: its name in the table, and how to make a gate of it."""
 
     name: str
     make: Callable[..., None]
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-BASE: Final = "http_poke"  # what the ratios are to
+BASE: Final = "http_poke"  # the reference of the ratios
 WAYS: Final = {
     BASE: Way("HttpSensor, poke", _http),
     "ours_poke": Way("BalanceSensor, poke", _ours),
@@ -115,25 +111,25 @@ def define_dag(dag_id: str) -> Any:
 
 
 class Workers(threading.Thread):
-    """Watches the processes in which tasks run.
+    """Watches the processes that run tasks.
 
-    :param processes: returns the command lines of all processes, by id.
+    :param processes: returns the command lines of all processes, by process id.
     """
 
-    # 3.x forks one for each start of a task and names it by the task instance; 2.11 has two, of which the
-    # supervisor lives as long as the slot is taken.
+    # Airflow 3 forks one process for each start of a task and names it after the task instance. 2.11 has two,
+    # of which the supervisor lives as long as the slot is taken.
     _TITLE = re.compile(r"airflow worker -- [0-9a-f]{8}-|airflow task supervisor: ")
     _PERIOD = 0.2
 
     def __init__(self, processes: Callable[[], dict[int, str]]) -> None:
         super().__init__(daemon=True)
         self._processes = processes
-        self._seen: dict[tuple[int, float], float] = {}  # by id and start: when it was last there
+        self._seen: dict[tuple[int, float], float] = {}  # by id and start: when it was last seen
         self._boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look, again and again."""
+        """Watch until ``stop``."""
         while not self._ended.wait(self._PERIOD):
             now = time.time()
             for process, title in self._processes().items():
@@ -141,32 +137,32 @@ class Workers(threading.Thread):
                     self._seen[process, start] = now
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._ended.set()
         self.join()
 
     def lives(self) -> Iterator[float]:
-        """Yield the seconds that each process lived, which is its start to somewhere in the last period."""
+        """Yield the lifetime of each process in seconds, accurate to half a period."""
         for (_, start), last in self._seen.items():
             yield last + self._PERIOD / 2 - start
 
     def is_idle(self) -> bool:
-        """Whether no task has been running for a moment."""
+        """Return whether no task has run for five periods."""
         return not self._seen or max(self._seen.values()) < time.time() - 5 * self._PERIOD
 
     def _start(self, process: int) -> float | None:
         try:
             stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-        except OSError:  # it ended between two looks
+        except OSError:  # it has ended meanwhile
             return None
-        # The 22nd field; the second is the name in brackets, which may hold anything.
+        # The 22nd field. The second is the name in brackets, which may contain anything.
         ticks = int(stat.rpartition(")")[2].split()[19])
         return self._boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one way cost, per gate."""
+    """The cost of one way to wait, per gate."""
 
     starts: float
     seconds: float
@@ -174,7 +170,7 @@ class Cost:
 
 
 def measure(airflow: Any, simulator: Simulator, dag_id: str) -> Cost:
-    """Let the gates of one way wait for a top-up."""
+    """Run the gates of one way to wait, from their start to after the top-up."""
     simulator.set_credits(10)
     simulator.reset_requests()
     workers = Workers(airflow.processes)
@@ -207,7 +203,7 @@ def _timer(seconds: float) -> Callable[[], bool]:
 
 
 def main() -> None:
-    """Measure each way, and print the table."""
+    """Measure each way to wait, and print the table."""
     root = Path(__file__).parents[1]
     sys.path[:0] = [str(root), str(root / "tests")]
     from support.standalone import Standalone
@@ -232,14 +228,14 @@ def main() -> None:
                 }
             ),
         }
-        # As many slots as gates: none waits for another's.
+        # Enough slots that no gate waits for another.
         with Standalone(dags, connections=connections, parallelism=GATES + 2) as airflow:
             for dag_id, way in WAYS.items():
                 show(f"{way.name} ...")
                 costs[dag_id] = measure(airflow, simulator, dag_id)
     base = costs[BASE]
-    show(f"\nPer gate; {GATES} gates at a time, {WAIT:g} s from the start of the last to the top-up, a poll")
-    show(f"every {_EVERY['poke_interval']} s. Ratios are to {WAYS[BASE].name}. {machine()}\n")
+    show(f"\nPer gate; {GATES} gates at a time, top-up {WAIT:g} s after the last has started, a poll every")
+    show(f"{_EVERY['poke_interval']} s. Ratios are relative to {WAYS[BASE].name}. {machine()}\n")
     head = ("way to wait", "worker processes", "ratio", "worker seconds", "ratio", "requests")
     rows = [
         (

@@ -224,9 +224,7 @@ def simulated(report: Report, folder: Path, log: Path) -> list[str]:
                 if task == "gate" and pokes >= POKES_BEFORE_TOP_UP and not topped_up:
                     simulator.top_up(TOP_UP)
                     topped_up = simulator.credits()
-                    report.step(
-                        f"The gate has checked {pokes} times. Add {TOP_UP} credits, for {topped_up:g}."
-                    )
+                    report.step(f"The gate has checked {pokes} times. Now add {TOP_UP} credits:")
         if not topped_up:
             raise DemoError("The gate opened without having waited.")
         results = _show_results(report, airflow, "stability_demo", titles)

@@ -38,7 +38,8 @@ STYLES = {
 
 DAG_FILE = Path(__file__).with_name("picture_dags") / "nightly_images.py"
 LOG_LINE = "12.5 credits, need 40, short 27.5"
-VIEWPORT = {"width": 1150, "height": 520}
+VIEWPORT = {"width": 1180, "height": 520}
+GRID_WIDENING = 30  # pixels; the grid is too narrow to show its cells
 PAGE_TIMEOUT = 60_000  # milliseconds
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -75,7 +76,7 @@ def demo() -> Path:
 def gate() -> Path:
     """Take a screenshot of the log of a gate that waits in a triggerer."""
     sys.path.append(str(ROOT / "tests"))
-    from standalone import Standalone  # noqa: PLC0415  # found since the line before
+    from support.standalone import Standalone  # noqa: PLC0415  # found since the line before
 
     path = IMAGES / "gate-waiting.png"
     with Simulator(credits=12.5) as simulator:
@@ -113,9 +114,20 @@ def _screenshot(url: str, path: Path) -> None:
             page.get_by_text(LOG_LINE).last.wait_for(timeout=PAGE_TIMEOUT)
             # The grid loads by itself: this is the task that the gate holds back.
             page.locator('a[href*="/runs/"][href*="/tasks/generate"]').wait_for(timeout=PAGE_TIMEOUT)
+            _widen_grid(page)
             page.screenshot(path=path)
         finally:
             browser.close()
+
+
+def _widen_grid(page: Any) -> None:
+    box = page.get_by_role("separator").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] - 20
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + GRID_WIDENING, y, steps=5)
+    page.mouse.up()
+    page.mouse.move(VIEWPORT["width"] - 5, y)
 
 
 def _chromium() -> str:

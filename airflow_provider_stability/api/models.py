@@ -1,4 +1,4 @@
-"""What the API answers, parsed and validated once, as its OpenAPI documents (v1 and v1alpha) say it is."""
+"""The responses of the API, validated against its OpenAPI documents (v1 and v1alpha)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["Account", "Balance", "Organization"]
 
 
 class _Answer(BaseModel):
-    # Strict: a string or a boolean where the specification has a number is a broken answer, not a number.
-    # Extra fields are kept: the service may add some, and nothing of an account should get lost on the way.
+    # Strict: a string or a boolean instead of a number makes a response invalid. Unknown fields are kept: the
+    # service may add some, and an account is passed on unchanged.
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
 
 class Organization(_Answer):
-    """An organization that the account has a part in.
+    """An organization that the account is a member of.
 
-    :param id: such as ``org-123456``: what goes into the ``organization`` of a task or a connection.
-    :param name: its name for people.
+    :param id: such as ``org-123456``; the ``organization`` of a task or a connection.
+    :param name: its display name.
     :param role: the account's role in it, such as ``MEMBER``.
-    :param is_default: whether requests without an organization are for this one.
+    :param is_default: whether requests without an organization use this one.
     """
 
     id: str
@@ -35,8 +35,8 @@ class Account(_Answer):
 
     :param id: such as ``user-1234``.
     :param email: the owner's e-mail address: personal data.
-    :param organizations: those the account has a part in.
-    :param profile_picture: a URL; the service may leave it out.
+    :param organizations: those the account is a member of.
+    :param profile_picture: a URL; the service may omit it.
     """
 
     id: str
@@ -46,18 +46,18 @@ class Account(_Answer):
 
     @property
     def default_organization(self) -> Organization | None:
-        """The organization that a request without one is for; None where the service marks none."""
+        """The organization that requests without one use; None if the service marks none."""
         return next((each for each in self.organizations if each.is_default), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: what the service sent, no more and no less."""
+        """Return plain JSON values: exactly what the service sent."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Balance(_Answer):
     """The credits of an organization.
 
-    :param credits: finite; may be negative, which is simply not enough for anything.
+    :param credits: finite; may be negative, which is never enough.
     """
 
     credits: FiniteFloat

@@ -1,45 +1,38 @@
-"""The ``requests`` session of a connection: the key bound to one host, and a limit on the whole call.
+"""The ``requests`` session of a connection: its headers, and its key for one origin only.
 
-What plain ``requests`` leaves open and this closes (requests 2.32 to 2.34, urllib3 2.2 to 2.8):
+Where plain ``requests`` differs:
 
-- ``timeout`` there is per socket operation, so a server that sends a byte a second holds a caller for hours.
-  Here it is the time for everything, from connecting to the last byte of the answer.
-- a session's ``verify`` and ``proxies`` give way to the environment's. Here the connection's word is the
-  last.
-- a header on a session goes to every host that the session is used for. Here the key goes to one origin.
+- the environment's ``REQUESTS_CA_BUNDLE`` and proxies override a session's ``verify`` and ``proxies``
+  (https://github.com/psf/requests/issues/3829, https://github.com/psf/requests/issues/2018). Here the
+  connection's settings win.
+- a session's headers are sent to every host. Here the key goes to the base URL's origin and nowhere else.
+- a timeout limits each socket operation. Here it limits the whole call; see ``deadline``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import http.client
-import io
-import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_stability import __version__
+from airflow_provider_stability.api.deadline import DeadlineAdapter
 from airflow_provider_stability.connection.fields import EXTRA_FIELDS
+from airflow_provider_stability.connection.urls import DEFAULT_PORTS
 
 if TYPE_CHECKING:
-    import socket
-
-    from urllib3 import PoolManager
-
     from airflow_provider_stability.connection.settings import Settings
 
 __all__ = ["SCOPE_HEADERS", "StabilitySession", "scope_headers"]
 
-_USER_AGENT = f"airflow-provider-stability/{__version__}"
+_USER_AGENT: Final = f"airflow-provider-stability/{__version__}"
 SCOPE_HEADERS: Final = tuple(field.header for field in EXTRA_FIELDS.values() if field.header is not None)
 """The headers that say whose credits count, and who asks."""
-_BARE_KEY_VERSIONS = frozenset({"v1alpha"})
+
+_BARE_KEY_VERSIONS: Final = frozenset({"v1alpha"})
 
 
 def scope_headers(settings: Settings, organization: str | None = None) -> dict[str, str]:
@@ -61,48 +54,32 @@ def scope_headers(settings: Settings, organization: str | None = None) -> dict[s
 class StabilitySession(requests.Session):
     """A pooled session with a connection's credentials, for one base URL.
 
-    The key is sent to the base URL's scheme, host and port and nowhere else, also not over a redirect.
+    The key is sent to the base URL's scheme, host and port only, also when a redirect is followed.
 
     :param settings: the connection.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self._limit = settings.timeout
+        self._timeout = settings.timeout
         self.headers.update({"User-Agent": _USER_AGENT, "Accept": "application/json"})
         self.headers.update(scope_headers(settings))
-        # Not a header of the session: it would go everywhere. An auth also keeps a ~/.netrc from replacing
-        # the key.
+        # Not a session header, which would go to every host. An auth also keeps ~/.netrc from replacing it.
         self.auth = self._key = _KeyForOrigin(settings)
         self.verify = settings.verify
-        # Without trust in the environment there is no proxy of its own, and no other setting matters to plain
-        # http.
+        # Without trust in the environment there is no proxy; its other settings do not matter to plain http.
         self.trust_env = not settings.is_direct
         if settings.proxy is not None:
             self.proxies.update({"http": settings.proxy, "https": settings.proxy})
-        adapter = _LimitedAdapter()
+        adapter = DeadlineAdapter()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
-    def merge_environment_settings(
-        self,
-        url: Any,
-        proxies: Any,
-        stream: Any,
-        verify: Any,
-        cert: Any,
-    ) -> Any:
-        """Let the connection's ``verify`` and ``proxy`` win over the environment's, where it has some."""
-        merged: dict[str, Any] = dict(
-            super().merge_environment_settings(
-                # A copy: requests writes the environment's proxies into what it is given.
-                url,
-                dict(proxies or {}),
-                stream,
-                verify,
-                cert,
-            )
-        )
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Let the connection's ``verify`` and ``proxy`` override the environment's."""
+        # A copy: requests writes the environment's proxies into the dict it is given.
+        own = dict(proxies or {})
+        merged: dict[str, Any] = dict(super().merge_environment_settings(url, own, stream, verify, cert))
         if verify is None and self.verify is not True:
             merged["verify"] = self.verify
         if self.proxies:
@@ -110,7 +87,7 @@ class StabilitySession(requests.Session):
         return merged
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave a redirect that is not followed unread, where requests would read its whole body."""
+        """Do not read the body of a redirect that is not followed, as requests would."""
         if not kwargs.get("yield_requests"):
             yield from super().resolve_redirects(*args, **kwargs)
 
@@ -119,7 +96,7 @@ class StabilitySession(requests.Session):
         prepared_request: requests.PreparedRequest,
         response: requests.Response,  # noqa: ARG002  # the signature of requests
     ) -> None:
-        """Decide anew at each redirect that a caller wants followed; requests would ask ~/.netrc."""
+        """Decide about the key at each redirect that is followed; requests would ask ~/.netrc."""
         headers = prepared_request.headers
         headers.pop("Authorization", None)
         self._key(prepared_request)
@@ -128,12 +105,9 @@ class StabilitySession(requests.Session):
                 headers.pop(name, None)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send with the connection's time limit where the caller names none."""
-        limit = kwargs.get("timeout")
-        if limit is None:
-            limit = self._limit
-        # urllib3's total covers connecting and reading; _LimitedResponse makes it hold for each byte.
-        kwargs["timeout"] = Timeout(total=limit) if isinstance(limit, int | float) else limit
+        """Send with the connection's timeout unless the caller gives one."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self._timeout
         return super().send(request, **kwargs)
 
 
@@ -153,73 +127,4 @@ class _KeyForOrigin(AuthBase):
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-class _LimitedAdapter(HTTPAdapter):
-    """An adapter whose connections read with one time limit for the whole answer."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        _limit_reads(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
-        manager: ProxyManager = super().proxy_manager_for(proxy, **kwargs)
-        if type(manager) is ProxyManager:  # a SOCKS proxy's has connections of its own
-            _limit_reads(manager)
-        return manager
-
-
-def _limit_reads(manager: PoolManager) -> None:
-    manager.pool_classes_by_scheme = {"http": _LimitedHTTPPool, "https": _LimitedHTTPSPool}
-
-
-class _LimitedReader(io.RawIOBase):
-    """The bytes of one answer, read until a point in time instead of for so long per read."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, limit: float) -> None:
-        super().__init__()
-        self._raw = raw
-        self._sock = sock
-        self._end = time.monotonic() + limit
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _LimitedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        # urllib3 has just set the socket's timeout to what is left of the total.
-        limit = sock.gettimeout()
-        if limit is not None:
-            raw: Any = self.fp.detach()
-            self.fp = io.BufferedReader(_LimitedReader(raw, sock, limit))
-
-
-class _LimitedHTTPConnection(HTTPConnection):
-    response_class = _LimitedResponse
-
-
-class _LimitedHTTPSConnection(HTTPSConnection):
-    response_class = _LimitedResponse
-
-
-class _LimitedHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _LimitedHTTPConnection
-
-
-class _LimitedHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _LimitedHTTPSConnection
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)

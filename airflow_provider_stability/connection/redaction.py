@@ -1,4 +1,4 @@
-"""Keeps secrets out of text that other people wrote: error bodies, exceptions of lower layers."""
+"""Masks secrets in text from outside: error bodies, exceptions of lower layers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Redactor", "proxy_secrets"]
 
 _MASK: Final = "***"
 _FRAGMENT: Final = 8
-"""Characters of a key in a row that count as a leak: services like to echo a part of what they refuse."""
+"""Consecutive characters of a key that count as a leak: services echo parts of a key they refuse."""
 
 
 def proxy_secrets(url: str) -> list[str]:
-    """Return what must not be shown of a proxy's URL: its password, as written, as sent, as a Basic token."""
+    """Return the secrets in a proxy's URL: its password, as written and as sent, and its Basic token."""
     userinfo = url.rpartition("://")[2].rpartition("@")[0]
     user, _, password = userinfo.partition(":")
     if not password:
@@ -27,15 +27,15 @@ def proxy_secrets(url: str) -> list[str]:
 
 
 class Redactor:
-    """Replaces secrets, their usual encodings and longer fragments of them in text.
+    """Masks secrets, their usual encodings and their longer fragments in text.
 
-    :param secrets: the values that must not be shown; empty ones are passed over.
+    :param secrets: the values to mask; empty ones are ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        plain = {form for each in secrets if each for form in _written(each)}
+        plain = {form for each in secrets if each for form in _quoted_forms(each)}
         encoded = {form for each in plain for form in _encodings(each)}
-        # Longest first, so that a value which holds another is masked whole.
+        # Longest first, so that a value that contains another is masked as a whole.
         self._whole = tuple(sorted(plain | encoded, key=len, reverse=True))
         self._plain = tuple(plain)
 
@@ -48,8 +48,8 @@ class Redactor:
         return text
 
 
-def _written(value: str) -> Iterable[str]:
-    """Yield a secret as it is, and as it stands between the quotes of a Python or a JSON string."""
+def _quoted_forms(value: str) -> Iterable[str]:
+    """Yield a secret as it is, and as it appears inside a Python or JSON string literal."""
     escaped = value.replace("\\", "\\\\")
     yield from (value, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'))
 
@@ -58,7 +58,7 @@ def _encodings(value: str) -> Iterable[str]:
     yield quote(value, safe="")
     yield quote_plus(value)
     raw = value.encode()
-    # Base64 of a longer text shows the value at one of three offsets; drop what depends on the neighbours.
+    # In base64 of a longer text, the value is at one of three offsets. Drop what depends on the neighbours.
     for offset in range(3):
         text = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
         inner = text[(0, 2, 3)[offset] : len(text) - (1 if (offset + len(raw)) % 3 else 0)]
@@ -68,7 +68,7 @@ def _encodings(value: str) -> Iterable[str]:
 
 
 def _without_fragments(text: str, secret: str) -> str:
-    """Mask every run of at least ``_FRAGMENT`` characters of ``text`` that stands in ``secret``."""
+    """Mask every run of at least ``_FRAGMENT`` characters of ``text`` that occurs in ``secret``."""
     if len(secret) < _FRAGMENT:
         return text
     pieces: list[str] = []

@@ -1,4 +1,4 @@
-"""Draws a chart as SVG by hand: two panels on logarithmic axes are not worth a plotting library."""
+"""Draws a chart as SVG: two panels with logarithmic axes do not justify a plotting library."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _COLOURS: Final = ("#0b6e4f", "#8a8a8a", "#c1121f", "#e07a1f", "#3a5a98")
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram.
+    """One panel of the chart.
 
-    :param series: points by name; all values above 0.
+    :param series: points by name; all values must be above 0.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Panel:
 
 
 class _Axis:
-    """Maps the logarithm of a value to a place, from one power of ten to another."""
+    """Maps values to positions on a logarithmic axis that starts and ends at powers of ten."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         self._low = math.floor(math.log10(min(values)))
@@ -48,9 +48,9 @@ class _Axis:
 
 
 def draw(panels: Sequence[Panel], names: Sequence[str], note: str) -> str:
-    """Return the SVG of some panels side by side, with one legend.
+    """Return the SVG of panels side by side, with one legend.
 
-    :param names: of the series, in the order of the legend; it settles the colours.
+    :param names: names of the series in the order of the legend, which determines their colours.
     """
     colours = dict(zip(names, _COLOURS, strict=False))
     width, height = _WIDTH * len(panels), _HEIGHT + 52

@@ -1,4 +1,4 @@
-"""Whom the benchmark of the gates compares, each as a user would write it."""
+"""The triggers that the benchmark ``gates`` compares, each as a user would write it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Trigger = tuple[str, dict[str, Any]]
-    """The path of its class and what it is made with, as Airflow stores triggers."""
+    """The path of its class and its arguments, as Airflow stores triggers."""
 
 __all__ = ["CONTENDERS", "EVENT", "IDLE", "OURS", "SENSOR", "Contender", "connections"]
 
@@ -28,10 +28,10 @@ class Contender:
     """A trigger that waits for credits.
 
     :param trigger: makes one from an organization and the seconds between two polls.
-    :param is_limited: whether the service has its rate limit. Lifted for the peers: they would only wait for
-        the end of a time-out.
-    :param waits_for_404: whether it cannot read a balance and opens with any answer but a 404, so that this
-        is what the service has to say for it to wait at all.
+    :param is_limited: whether the service has its rate limit. It is lifted for the peers, which would
+        otherwise spend their time in its penalty.
+    :param waits_for_404: whether it cannot read a balance and opens at any answer but a 404, so that the
+        service must answer 404 for it to wait.
     """
 
     trigger: Callable[[str | None, float], Trigger]
@@ -44,7 +44,7 @@ def _ours(organization: str | None, interval: float) -> Trigger:
     return path, {"min_credits": NEEDED, "organization": organization, "poke_interval": interval}
 
 
-def _idle(organization: str | None, interval: float) -> Trigger:  # noqa: ARG001  # as the others
+def _idle(organization: str | None, interval: float) -> Trigger:  # noqa: ARG001  # the signature of the others
     return "benchmarks.support.idle.IdleTrigger", {}
 
 
@@ -78,8 +78,8 @@ CONTENDERS: Final = {
 def connections(base_url: str) -> dict[str, str]:
     """Return the connections of all contenders, as environment variables.
 
-    From there they cost a process nothing; from Airflow's database, each of the peers' triggers would ask the
-    triggerer for its own.
+    Reading them costs nothing. With connections in Airflow's database, each trigger of the peers would
+    request its own from the triggerer.
     """
     return {
         "AIRFLOW_CONN_STABILITY_DEFAULT": json.dumps(

@@ -1,4 +1,4 @@
-"""A forked process that runs triggers, as the benchmark sees it from outside."""
+"""A forked process that runs triggers, seen from the benchmark."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ForkedRunner", "drop_log_lines"]
 
 
 class ForkedRunner:
-    """Triggers in a process of their own, until ``stop``.
+    """A process that runs triggers, until ``stop``.
 
-    :param target: what the process does; it has a ``Probe`` with a command ``create``.
+    :param target: the function to run in the process. Its ``Probe`` must have a command ``create``.
     """
 
     def __init__(self, target: Callable[[Connection], None]) -> None:
@@ -32,7 +32,7 @@ class ForkedRunner:
         self._next_id = 1
 
     def create(self, triggers: list[Trigger]) -> None:
-        """Hand triggers over."""
+        """Pass triggers to the process."""
         numbered = [(self._next_id + index, *trigger) for index, trigger in enumerate(triggers)]
         self._next_id += len(numbered)
         self.channel.send(("create", numbered))
@@ -45,7 +45,7 @@ class ForkedRunner:
 
 
 def drop_log_lines() -> None:
-    """Let log lines be made on Airflow 2, and dropped: a file per gate would not be the runner's cost."""
+    """On Airflow 2, format log lines but drop them: writing a file per gate is not the runner's cost."""
     logging.lastResort = None
     for handler in logging.getLogger("airflow").handlers + logging.getLogger().handlers:
         handler.emit = handler.format  # type: ignore[method-assign,assignment]

@@ -1,4 +1,4 @@
-"""What the trigger runner itself costs for each trigger: the base line of the others."""
+"""A trigger that does nothing: the cost of the trigger runner itself, the baseline of the others."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _waiting: list[asyncio.Future[None]] = []
 
 
 def open_all() -> None:
-    """Let all open at once, which is the soonest that any trigger could."""
+    """Fire all triggers at once, the earliest that any trigger could."""
     for future in _waiting:
         future.set_result(None)
 
 
 class IdleTrigger(BaseTrigger):
-    """Waits for nothing, until ``open_all``."""
+    """Waits until ``open_all``, without any work."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again."""
+        """Return the class path and the arguments."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait."""
+        """Wait, then fire."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         _waiting.append(future)
         await future

@@ -1,4 +1,4 @@
-"""One import, or one DAG file parsed, in a fresh process: ``one_import.py OPTIONS RESULT``, both JSON."""
+"""Measures one import or the parsing of one DAG file: ``one_import.py OPTIONS RESULT``, both JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARSES = 5
 
 
 def measure_import(module: str) -> dict[str, Any]:
-    """Measure what an import takes where a DAG file has had Airflow's own names already."""
+    """Measure an import after those that every DAG file with a sensor needs."""
     _import_airflow()
     before = set(sys.modules)
     start = time.perf_counter()
@@ -29,13 +29,13 @@ def measure_import(module: str) -> dict[str, Any]:
 
 def _import_airflow() -> None:
     names = import_module("airflow.providers.common.compat.sdk")
-    # Airflow loads its parts when they are asked for; no DAG file with a sensor goes without these.
+    # Airflow imports these on first access; every DAG file with a sensor needs them.
     assert names.DAG
     assert names.BaseSensorOperator
 
 
 def measure_parse(source: str) -> dict[str, Any]:
-    """Measure what a DAG file takes that this process has parsed before."""
+    """Measure parsing a DAG file, the first time and again."""
     code = compile(Path(source).read_text(encoding="utf-8"), source, "exec")
     times = []
     tasks = 0

@@ -1,6 +1,6 @@
-"""One measurement of one contender, in a process of its own: ``one_run.py OPTIONS RESULT``, both JSON.
+"""Measures one contender once: ``one_run.py OPTIONS RESULT``, both JSON.
 
-The process starts the service and the trigger runner, and ends with whoever started it.
+The process starts the service and the trigger runner, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
     from benchmarks.support.contenders import Trigger
 
-_BATCHES: Final = 5  # a triggerer gets its triggers a few at a time, and polls spread over the interval
-_ANSWER: Final = 180.0  # seconds for the runner's answer: the loop of a peer stalls for many
-_SETTLED: Final = 0.5
+_BATCHES: Final = 5  # triggers reach a triggerer a few at a time, so that polls are spread over the interval
+_ANSWER_TIMEOUT: Final = 180.0  # seconds; the event loop of a peer can stall for long
+_SETTLING: Final = 0.5  # of an interval
 
 
 @dataclass(frozen=True)
 class Options:
     """What to measure.
 
-    :param contender: whom.
-    :param gates: how many wait.
-    :param organizations: on how many.
+    :param contender: name of the contender.
+    :param gates: number of gates.
+    :param organizations: number of organizations.
     :param interval: seconds between two polls.
-    :param intervals: how many of them the measurement of CPU and requests lasts.
-    :param mode: ``wait``, ``fail`` (the key is refused), ``stop`` (the process is, while a poll hangs), or
-        ``fault`` with one in ``fault``.
-    :param is_plain: whether in a plain event loop, instead of Airflow's trigger runner.
-    :param fault: what the service does, as its simulator takes it.
+    :param intervals: for how many intervals CPU and requests are measured.
+    :param mode: ``wait``; ``fail``, where the key is refused; ``stop``, where the process is stopped during a
+        poll; or ``fault``, where the service has the fault ``fault``.
+    :param is_plain: whether to use a plain event loop instead of Airflow's trigger runner.
+    :param fault: arguments of the simulator's ``fail``.
     """
 
     contender: str
@@ -61,7 +61,7 @@ class Options:
 
 
 class Run:
-    """A trigger runner with some gates, and the service they wait on."""
+    """A trigger runner with gates, and the service that they poll."""
 
     def __init__(self, options: Options, service: Service, runner: Any) -> None:
         self.options = options
@@ -70,21 +70,21 @@ class Run:
         self.contender = CONTENDERS[options.contender]
         self._scopes: list[str | None] = [*service.organizations] or [None]
         self._created = 0
-        self._known: list[tuple[int, float, bool]] = []
+        self._events: list[tuple[int, float, bool]] = []
 
     def ask(self, command: str, value: object = None) -> Any:
-        """Ask the runner's process."""
+        """Send a command to the runner's process and return its answer."""
         self.runner.channel.send((command, value))
-        if not self.runner.channel.poll(_ANSWER):
-            raise TimeoutError(f"the trigger runner did not answer {command!r} within {_ANSWER:g} s")
+        if not self.runner.channel.poll(_ANSWER_TIMEOUT):
+            raise TimeoutError(f"the trigger runner did not answer {command!r} within {_ANSWER_TIMEOUT:g} s")
         return self.runner.channel.recv()
 
     def scope_of(self, trigger_id: int) -> str | None:
-        """Return the organization of a trigger; they are numbered from 1."""
+        """Return the organization of a trigger. Trigger ids start at 1."""
         return self._scopes[(trigger_id - 1) % len(self._scopes)]
 
     def create(self, count: int) -> None:
-        """Let gates wait, and return when they run."""
+        """Create gates, and return when all run."""
         ids = range(self._created + 1, self._created + count + 1)
         self._created += count
         triggers = [self._trigger(each) for each in ids]
@@ -100,23 +100,23 @@ class Run:
         return self.contender.trigger(self.scope_of(number), self.options.interval)
 
     def events(self) -> list[tuple[int, float, bool]]:
-        """Return all events so far: which trigger, when, whether it opened."""
-        self._known += self.ask("events", len(self._known))
-        return self._known
+        """Return all events so far: trigger id, time, and whether the gate opened."""
+        self._events += self.ask("events", len(self._events))
+        return self._events
 
     def wait_for_events(self, seconds: float) -> list[tuple[int, float, bool]]:
-        """Return the events as soon as each gate has had one, at the latest after so many seconds."""
+        """Wait for an event of each gate, at most ``seconds``, and return the events."""
         end = time.monotonic() + seconds
         while len(self.events()) < self._created and time.monotonic() < end:
             time.sleep(0.2)
-        return self._known
+        return self._events
 
     def sleep_intervals(self, count: float) -> None:
-        """Let the gates wait."""
+        """Sleep for ``count`` poll intervals."""
         time.sleep(count * self.options.interval)
 
     def top_up(self) -> float:
-        """Make it enough for all gates, and return when that was."""
+        """Let all gates open, and return the monotonic time of that."""
         if self.options.contender == IDLE:
             at = time.monotonic()
             self.ask("open")
@@ -132,12 +132,12 @@ def measure(run: Run) -> dict[str, float | None]:
     """Measure gates that wait and then open."""
     options = run.options
     run.create(1)
-    run.sleep_intervals(_SETTLED)
+    run.sleep_intervals(_SETTLING)
     before = run.ask("memory")
     run.ask("lag", value=True)
     run.create(options.gates - 1)
-    # Half an interval more, so that the window's ends fall between the polls of gates that started together.
-    run.sleep_intervals(1 + _SETTLED)
+    # Another half interval, so that the window starts and ends between polls of gates that started together.
+    run.sleep_intervals(1 + _SETTLING)
     opening = run.ask("lag", value=False)
     result: dict[str, float | None] = {
         "opening stall": max(opening),
@@ -152,7 +152,7 @@ def measure(run: Run) -> dict[str, float | None]:
     run.ask("lag", value=True)
     run.sleep_intervals(2)
     lags = run.ask("lag", value=False)
-    result["lag p99"], result["lag max"] = percentile(_as_met(lags), 0.99), max(lags)
+    result["lag p99"], result["lag max"] = percentile(_at_any_time(lags), 0.99), max(lags)
     return result | _open(run)
 
 
@@ -165,38 +165,38 @@ def _open(run: Run) -> dict[str, float | None]:
     by_scope: dict[str | None, list[float]] = {}
     for trigger_id, when, _ in found:
         by_scope.setdefault(run.scope_of(trigger_id), []).append(when)
-    is_whole = len(times) == run.options.gates
-    # Airflow 2.11 queues an event at once.
+    is_complete = len(times) == run.options.gates
+    # Airflow 2.11 queues an event immediately.
     fired = [when - at for when in run.ask("fired")] or times
     return {
         "opened": len(times),
         "first fired": min(fired, default=None),
-        "last fired": max(fired) if is_whole else None,
+        "last fired": max(fired) if is_complete else None,
         "first open": min(times, default=None),
-        "last open": max(times) if is_whole else None,
-        "spread": max(max(each) - min(each) for each in by_scope.values()) if is_whole else None,
+        "last open": max(times) if is_complete else None,
+        "spread": max(max(each) - min(each) for each in by_scope.values()) if is_complete else None,
         "open stall": stall,
     }
 
 
-def _as_met(lags: list[float]) -> list[float]:
-    """Return the lags that callbacks at any time would meet, not only those the sleeping probe met.
+def _at_any_time(lags: list[float]) -> list[float]:
+    """Return the lags of callbacks at any time, from those that the probe measured.
 
-    One stall of a second is met once by the probe, and by 200 callbacks that were due in it.
+    The probe measures a stall of one second once, although 200 callbacks could have been due during it.
     """
-    met = []
+    found = []
     for lag in lags:
-        left = lag
-        met.append(left)
-        while (left := left - STEP) > 0:
-            met.append(left)
-    return met
+        remaining = lag
+        found.append(remaining)
+        while (remaining := remaining - STEP) > 0:
+            found.append(remaining)
+    return found
 
 
 def measure_fault(run: Run) -> dict[str, float | None]:
-    """Measure what gates ask while the service is broken."""
+    """Measure the requests of gates while the service fails."""
     run.create(run.options.gates)
-    run.sleep_intervals(1 + _SETTLED)
+    run.sleep_intervals(1 + _SETTLING)
     assert run.options.fault is not None
     run.service.heal()
     run.service.fail(**run.options.fault)
@@ -212,9 +212,9 @@ def measure_fault(run: Run) -> dict[str, float | None]:
 
 
 def measure_failing(run: Run) -> dict[str, float | None]:
-    """Measure what it costs that all gates fail at once."""
+    """Measure the cost of failing all gates at once."""
     run.create(run.options.gates)
-    run.sleep_intervals(1 + _SETTLED)
+    run.sleep_intervals(1 + _SETTLING)
     cpu = run.ask("cpu")
     run.service.fail(status=401)
     found = run.wait_for_events(30.0)
@@ -224,12 +224,12 @@ def measure_failing(run: Run) -> dict[str, float | None]:
 
 
 def measure_stop(run: Run) -> dict[str, float | None]:
-    """Measure how long the process takes to stop while a poll hangs."""
+    """Measure how long the process takes to stop during a poll that hangs."""
     run.create(run.options.gates)
-    run.sleep_intervals(1 + _SETTLED)
+    run.sleep_intervals(1 + _SETTLING)
     run.service.heal()
     run.service.fail(delay=600)
-    run.sleep_intervals(1 + _SETTLED)
+    run.sleep_intervals(1 + _SETTLING)
     end = os.pidfd_open(run.runner.pid)
     start = time.monotonic()
     os.kill(run.runner.pid, signal.SIGINT)
@@ -243,7 +243,7 @@ _MODES = {"wait": measure, "fault": measure_fault, "fail": measure_failing, "sto
 
 
 def main(options: Options) -> dict[str, float | None]:
-    """Measure, and leave nothing behind."""
+    """Run the measurement, and end all processes."""
     contender = CONTENDERS[options.contender]
     organizations = options.organizations if options.organizations > 1 else 0
     with Service(organizations=organizations, is_limited=contender.is_limited) as service:
@@ -270,10 +270,10 @@ def _runner(*, is_plain: bool) -> Iterator[Any]:
 
 
 def _end_with_parent() -> None:
-    """End this process and its children when whoever started it has gone, however that came."""
+    """End this process and its children when its parent ends, for whatever reason."""
 
     def watch() -> None:
-        # Not sys.stdin: a forked process would inherit its lock, held.
+        # Not sys.stdin: a forked process would inherit its lock while it is held.
         os.read(0, 1)
         os.killpg(0, signal.SIGKILL)
 
@@ -284,4 +284,4 @@ if __name__ == "__main__":
     _end_with_parent()
     found = main(Options(**json.loads(sys.argv[1])))
     Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
-    os._exit(0)  # nothing is left to wait for, and the thread above never ends
+    os._exit(0)  # the thread above never ends

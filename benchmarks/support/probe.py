@@ -1,7 +1,7 @@
-"""What is measured inside of a trigger runner's process, and how the benchmark asks for it.
+"""Measurements inside the process of a trigger runner, on the benchmark's commands.
 
-Nothing of this runs unless it is asked for, but a note of each event's time: a benchmark that costs CPU
-flatters whoever has the larger share of it.
+Without a command only the time of each event is recorded: the CPU that a benchmark uses itself makes the
+ratios look better than they are.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["STEP", "Events", "Listener", "Probe"]
 
 STEP: Final = 0.005
-"""Seconds that the probe of the event loop sleeps; what it oversleeps is the loop's lag."""
+"""Seconds that the probe of the event loop sleeps; the lag is how much longer it takes."""
 
 
 class Events(deque[Any]):
-    """The runner's outbound queue of events, which keeps the time of each; the triggerer empties it."""
+    """The runner's outbound queue of events, which also records the time of each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Events(deque[Any]):
         self.fired: list[float] = []
 
     def append(self, entry: Any, /) -> None:
-        """Note an event: which trigger, when, and whether it is an opening."""
+        """Record an event: trigger id, time, and whether the gate opened."""
         payload = getattr(entry[1], "payload", None)
         is_open = not isinstance(payload, dict) or payload.get("status") == "success"
         self.times.append((entry[0], time.monotonic(), is_open))
@@ -42,9 +42,9 @@ class Events(deque[Any]):
 
 
 class Listener:
-    """The runner's log, which keeps the time of each line that says that a trigger has fired.
+    """The runner's log, which also records the time of each line about a fired trigger.
 
-    Airflow 3 writes it through a thread before it queues the event: between the two is its own work.
+    Airflow 3 writes that line in a thread before it queues the event. The time between is Airflow's own work.
     """
 
     def __init__(self, log: Any, fired: list[float]) -> None:
@@ -55,18 +55,18 @@ class Listener:
         return getattr(self._log, name)
 
     async def ainfo(self, text: str, *arguments: Any, **values: Any) -> None:
-        """Write a line."""
+        """Log a line."""
         if text == "Trigger fired event":
             self._fired.append(time.monotonic())
         await self._log.ainfo(text, *arguments, **values)
 
 
 class Probe:
-    """Answers the questions of the process that started the runner, in the runner's event loop.
+    """Executes the commands of the benchmark in the runner's event loop.
 
-    :param channel: to that process.
-    :param events: the runner's.
-    :param count: returns how many triggers run.
+    :param channel: the connection to the benchmark's process.
+    :param events: the runner's events.
+    :param count: returns the number of running triggers.
     """
 
     def __init__(self, channel: Connection, events: Events, count: Callable[[], int]) -> None:
@@ -84,19 +84,19 @@ class Probe:
         }
 
     def attach(self) -> None:
-        """Begin to answer."""
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._obey)
+        """Start to accept commands."""
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._execute)
 
-    def _obey(self) -> None:
+    def _execute(self) -> None:
         try:
             command, value = self._channel.recv()
-        except EOFError:  # nobody is left to measure for
+        except EOFError:  # the benchmark has ended
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             return
         self._channel.send(self.commands[command](value))
 
     def _lag(self, is_wanted: bool) -> list[float]:  # noqa: FBT001  # the value of a command
-        """Watch the loop from now on, or stop, and return what was seen since the last time."""
+        """Start or stop measuring the lag, and return the lags measured since the last call."""
         if self._task is not None and not is_wanted:
             self._task.cancel()
             self._task = None
@@ -113,6 +113,6 @@ class Probe:
 
 
 def _memory() -> int:
-    """Return the bytes of memory that this process has (Linux)."""
+    """Return the resident memory of this process in bytes (Linux only)."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Runs a measurement in a process of its own, in an Airflow home of its own, and ends all it has started."""
+"""Runs a measurement in a new process with its own Airflow home, and ends all that it started."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["airflow_environment", "end_on_sigterm", "measure"]
 
-_LINES = 30
+_ERROR_LINES = 30
 
 
 def airflow_environment(home: str) -> dict[str, str]:
-    """Return the environment for an Airflow that knows of no other's configuration."""
+    """Return an environment for Airflow without the configuration of any other."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     return kept | {
         "AIRFLOW_HOME": home,
@@ -30,13 +30,12 @@ def airflow_environment(home: str) -> dict[str, str]:
     }
 
 
-def measure(module: str, options: Mapping[str, Any], longest: float) -> Any:
-    """Run ``python -m MODULE OPTIONS RESULT`` and return what it has written as its result.
+def measure(module: str, options: Mapping[str, Any], timeout: float) -> Any:
+    """Run ``python -m MODULE OPTIONS RESULT`` and return the result that it writes.
 
-    :param longest: seconds that it may take.
-
-    :raises TimeoutError: where it does not come to its end.
-    :raises RuntimeError: with the end of what it wrote to its standard error, where it failed.
+    :param timeout: in seconds.
+    :raises TimeoutError: if it does not finish in time.
+    :raises RuntimeError: if it fails; with the last lines of its standard error.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as home:
         result = Path(home, "result.json")
@@ -50,11 +49,11 @@ def measure(module: str, options: Mapping[str, Any], longest: float) -> Any:
                 start_new_session=True,
             )
             try:
-                process.wait(longest)
+                process.wait(timeout)
             except subprocess.TimeoutExpired:
-                raise TimeoutError(f"not measured within {longest:g} s: {json.dumps(options)}") from None
+                raise TimeoutError(f"not measured within {timeout:g} s: {json.dumps(options)}") from None
             finally:
-                # The whole group: with it go the trigger runner and the service, whatever came between.
+                # The whole group, with the trigger runner and the service.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -62,13 +61,13 @@ def measure(module: str, options: Mapping[str, Any], longest: float) -> Any:
                 process.stdin.close()
             if process.returncode or not result.exists():
                 errors.seek(0)
-                last = "".join(errors.readlines()[-_LINES:])
+                last = "".join(errors.readlines()[-_ERROR_LINES:])
                 raise RuntimeError(f"{module} {json.dumps(options)} ended with {process.returncode}:\n{last}")
         return json.loads(result.read_text(encoding="utf-8"))
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that what was started is ended."""
+    """Make SIGTERM unwind the stack as Ctrl-C does, so that all started processes are ended."""
 
     def stop(_number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + signal.SIGTERM)

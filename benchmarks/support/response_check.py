@@ -1,4 +1,4 @@
-"""The response check of HttpEventTrigger; alone in here, as each of its polls reloads the module."""
+"""The response check of HttpEventTrigger, in its own module since each poll reloads it."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ NEEDED = 40
 
 
 async def has_enough(response: requests.Response) -> bool:
-    """Tell whether an answer of the balance endpoint has enough credits."""
+    """Return whether an answer of the balance endpoint has enough credits."""
     return bool(response.json()["credits"] >= NEEDED)

@@ -1,4 +1,4 @@
-"""Airflow 2.11's own trigger runner: a thread beside the one that reads the database; without a database."""
+"""The trigger runner of Airflow 2.11, a thread of the triggerer, here without a database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner"]
 
-_AIRFLOWS_GRACE = 30  # seconds that the triggerer gives this thread to end
+_GRACE_PERIOD = 30  # seconds that the triggerer waits for this thread to end
 _STOP = signal.SIGINT
 
 
@@ -48,7 +48,7 @@ class _MeasuredRunner(TriggerRunner):  # type: ignore[misc,no-any-unimported,unu
 
 
 def _run(channel: Connection) -> None:
-    """Do what TriggererJobRunner does with its runner, from the start to the signal to stop."""
+    """Run the runner as TriggererJobRunner does, until the stop signal."""
     drop_log_lines()
     is_stopped = threading.Event()
     signal.signal(_STOP, lambda _number, _frame: is_stopped.set())
@@ -56,11 +56,11 @@ def _run(channel: Connection) -> None:
     runner.start()
     is_stopped.wait()
     runner.stop = True
-    runner.join(_AIRFLOWS_GRACE)
+    runner.join(_GRACE_PERIOD)
 
 
 class Runner(ForkedRunner):
-    """A trigger runner in a process of its own, until ``stop``."""
+    """A process with the trigger runner, until ``stop``."""
 
     def __init__(self) -> None:
         super().__init__(_run)

@@ -1,7 +1,7 @@
-"""Airflow 3's own trigger runner, in its own process, fed by its own supervisor; without a database.
+"""The trigger runner of Airflow 3 and its supervisor, here without a database.
 
-The supervisor's few methods that use the database are replaced, as it provides for. The process it forks, and
-all that happens in there, is Airflow's: the loop, the messages once a second, the log channel.
+The supervisor's methods that use the database are replaced. The process that it forks is unchanged: its event
+loop, its messages once a second, its log channel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner"]
 
-_MOST_COMPLAINTS = 5
+_MAX_ERRORS = 5
 
 
 class _MeasuredRunner(TriggerRunner):  # type: ignore[misc,no-any-unimported,unused-ignore]
@@ -46,40 +46,40 @@ class _Supervisor(TriggerRunnerSupervisor):
     channel: ClassVar[Connection]
 
     def load_triggers(self) -> None:
-        """Leave ``creating_triggers`` as the benchmark fills it."""
+        """Do nothing: the benchmark fills ``creating_triggers``."""
 
     def heartbeat(self) -> None:
-        """Have no row to beat."""
+        """Do nothing: there is no job in a database."""
 
     def emit_metrics(self) -> None:
-        """Emit none; the runner's own are as configured."""
+        """Do nothing: the supervisor's metrics are not measured."""
 
     def clean_unused(self) -> None:
-        """Have no rows to clean."""
+        """Do nothing: there are no triggers in a database."""
 
     def on_trigger_event(self, trigger_id: int, event: Any) -> None:
-        """Have no task to resume."""
+        """Do nothing: there is no task to resume."""
 
     def on_trigger_failure(self, trigger_id: int, exc: list[str] | None) -> None:
-        """Have no task to fail."""
+        """Do nothing: there is no task to fail."""
 
     @classmethod
     def run_in_process(cls) -> None:
         _MeasuredRunner(cls.channel).run()  # type: ignore[no-untyped-call,unused-ignore]
 
     def _process_log_messages_from_subprocess(self) -> Generator[None, bytes | bytearray, None]:
-        """Drop the log lines instead of writing a file per gate, which would not be the runner's cost."""
-        complaints = 0
+        """Drop the log lines: writing a file per gate is not the runner's cost."""
+        errors = 0
         while True:
             line = yield
-            is_complaint = b'"level":"error"' in line or b'"level":"critical"' in line
-            if is_complaint and complaints < _MOST_COMPLAINTS:
-                complaints += 1
+            is_error = b'"level":"error"' in line or b'"level":"critical"' in line
+            if is_error and errors < _MAX_ERRORS:
+                errors += 1
                 sys.stderr.write(f"{line.decode(errors='replace')}\n")
 
 
 class Runner:
-    """A trigger runner in a process of its own, until ``stop``."""
+    """A process with the trigger runner, until ``stop``."""
 
     def __init__(self) -> None:
         self.channel, _Supervisor.channel = Pipe()
@@ -87,12 +87,12 @@ class Runner:
         self.pid: int = self._supervisor.pid
         _Supervisor.channel.close()
         self._next_id = 1
-        self._is_wanted = True
+        self._is_running = True
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def create(self, triggers: list[Trigger]) -> None:
-        """Hand triggers over; the runner takes them with its next look, once a second."""
+        """Pass triggers to the runner, which takes them once a second."""
         for path, kwargs in triggers:
             task = TaskInstanceDTO(
                 id=uuid.uuid4(),
@@ -111,11 +111,11 @@ class Runner:
             self._next_id += 1
 
     def stop(self) -> None:
-        """End the process, by force if need be."""
-        self._is_wanted = False
+        """Kill the process."""
+        self._is_running = False
         self._thread.join()
         self._supervisor.kill(force=True)
 
     def _serve(self) -> None:
-        while self._is_wanted and self._supervisor.is_alive():
+        while self._is_running and self._supervisor.is_alive():
             self._supervisor.run_once()

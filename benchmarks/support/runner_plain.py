@@ -1,7 +1,7 @@
-"""A plain event loop in a process of its own, which does with events what a trigger runner must and no more.
+"""A process with a plain event loop, which only records the events of triggers.
 
-How soon gates open, Airflow's runner hides: it writes two log lines for each event through a pool of threads,
-which for 10,000 at once takes it seconds, whoever's triggers they are. Here one sees the triggers alone.
+In Airflow's runner the triggers' own time to open does not show: it writes two log lines for each event
+through a thread pool, which takes seconds for 10,000 events at once, whatever the triggers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def _serve(channel: Connection) -> None:
 
 
 def _run(channel: Connection) -> None:
-    """Let the log lines be made as in a triggerer, and dropped."""
+    """Format log lines as a triggerer does, but drop them."""
     if airflow_version.startswith("2."):
         drop_log_lines()
         asyncio.run(_serve(channel))
@@ -57,7 +57,7 @@ def _run(channel: Connection) -> None:
 
 
 class Runner(ForkedRunner):
-    """An event loop with triggers, until ``stop``."""
+    """A process with an event loop that runs triggers, until ``stop``."""
 
     def __init__(self) -> None:
         super().__init__(_run)

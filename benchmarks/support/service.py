@@ -1,6 +1,6 @@
-"""The package's simulator in a process of its own: its work must not count as that of whoever asks it.
+"""The package's simulator in its own process, so that its work does not count as that of its client.
 
-The process is ruled through its standard input, a JSON object per line, and ends with it.
+The process takes commands from its standard input, one JSON array per line, and ends when that is closed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "Service"]
 
-KEY = "sk-benchmark"  # opens the simulator and nothing else
+KEY = "sk-benchmark"  # valid for the simulator only
 _NO_LIMIT = 10**9
-_PATIENCE = 10.0
+_STOP_TIMEOUT = 10.0
 
 
 class Service:
-    """A simulated Stability AI for as long as the ``with`` block lasts.
+    """A simulated Stability AI API, running for the duration of a ``with`` block.
 
-    :param organizations: how many beside the default one, with 10 credits each.
+    :param organizations: number of organizations in addition to the default one, with 10 credits each.
     :param is_limited: whether it has the rate limit of the live service.
     :param certificate: PEM file with key and certificate, to serve https.
     """
@@ -66,19 +66,19 @@ class Service:
         self._stop()
 
     def fail(self, **fault: Any) -> None:
-        """Let all requests go wrong until ``heal``; see the simulator for what there is."""
+        """Make all requests fail until ``heal``; the arguments are those of the simulator's ``fail``."""
         self._ask("fail", fault)
 
     def heal(self) -> None:
-        """Let requests go right again."""
+        """Remove all faults."""
         self._ask("heal")
 
     def set_credits(self, value: float) -> float:
-        """Set the credits of all organizations at once and return when that was, of ``time.monotonic()``."""
+        """Set the credits of all organizations, and return the monotonic time of that."""
         return float(self._ask("credits", value))
 
     def requests(self, start: float, end: float) -> dict[str, int]:
-        """Return how many requests came in a time, of ``time.time()``, by status; 0 is for "not answered"."""
+        """Return the requests between two times (``time.time()``) by status; 0 means not answered."""
         found: dict[str, int] = self._ask("requests", [start, end])
         return found
 
@@ -94,19 +94,19 @@ class Service:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the simulator's process ended; its error is above")
+            raise RuntimeError("the simulator's process has ended (see its error above)")
         return json.loads(line)
 
     def _stop(self) -> None:
         if self._process is None:
             return
         process, self._process = self._process, None
-        with process:  # closes the pipes, and with its standard input the process ends
+        with process:  # the process ends when its standard input is closed
             assert process.stdin is not None
             with contextlib.suppress(OSError):
                 process.stdin.close()
             try:
-                process.wait(_PATIENCE)
+                process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -123,13 +123,13 @@ def _serve(organizations: list[str], *, is_limited: bool, certificate: str | Non
         ssl_context=context,
     )
     with simulator:
-        _say(simulator.base_url)
+        _reply(simulator.base_url)
         for line in sys.stdin:
             command, value = json.loads(line)
-            _say(_obey(simulator, organizations, command, value))
+            _reply(_execute(simulator, organizations, command, value))
 
 
-def _obey(simulator: Simulator, organizations: list[str], command: str, value: Any) -> object:
+def _execute(simulator: Simulator, organizations: list[str], command: str, value: Any) -> object:
     if command == "fail":
         simulator.fail(**value, times=None)
     elif command == "heal":
@@ -149,7 +149,7 @@ def _obey(simulator: Simulator, organizations: list[str], command: str, value: A
     return None
 
 
-def _say(value: object) -> None:
+def _reply(value: object) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""How results are printed."""
+"""Printing of results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SMALL = 0.1
 
 
 def show(text: str = "") -> None:
-    """Print a line at once, so that a long run can be followed."""
+    """Print a line and flush, so that a long run can be followed."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def machine() -> str:
-    """Return what a result was measured on: results of two machines do not compare."""
+    """Return the machine and versions of a result: results of different machines do not compare."""
     cpu = platform.processor() or platform.machine()
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
@@ -51,7 +51,7 @@ def machine() -> str:
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Return the median; None if there is nothing, or if it never came to that."""
+    """Return the median; None without values, or if one is None."""
     known = list(values)
     if not known or any(each is None for each in known):
         return None
@@ -59,13 +59,13 @@ def median(values: Iterable[float | None]) -> float | None:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that this share of all values does not exceed."""
+    """Return the value that a share of all values (0 to 1) does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def number(value: float | None) -> str:
-    """Return a number with about three digits."""
+    """Format a number with about three digits."""
     if value is None:
         return "never"
     if abs(value) >= _MANY or value == 0:
@@ -74,7 +74,7 @@ def number(value: float | None) -> str:
 
 
 def ratio(ours: float | None, theirs: float | None) -> str:
-    """Return ours as a multiple of theirs, or as a part of it where it is a small one."""
+    """Format ours as a multiple of theirs, or as a fraction if it is below a tenth."""
     if ours is None or not theirs:
         return ""
     share = ours / theirs
@@ -82,7 +82,7 @@ def ratio(ours: float | None, theirs: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown, aligned so that it also reads well in a terminal."""
+    """Return a Markdown table, aligned for reading in a terminal."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     texts = [
@@ -94,21 +94,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 class Bars:
-    """What was promised, beside what was measured."""
+    """The limits that results must meet, and the measured values."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, str, str, str]] = []
         self.all_met = True
 
     def at_most(self, what: str, measured: float | None, bar: float, unit: str = "") -> None:
-        """Note a bar that the measured value may not exceed; a value that never came exceeds all."""
+        """Add a value and its limit; a missing value misses every limit."""
         is_met = measured is not None and measured <= bar
         self.all_met = self.all_met and is_met
         verdict = "met" if is_met else "MISSED"
         self._rows.append((what, f"{number(measured)}{unit}", f"{number(bar)}{unit}", verdict))
 
     def show(self) -> None:
-        """Print them."""
+        """Print the table of bars."""
         if self._rows:
             show()
             show(table(("bar", "measured", "at most", ""), self._rows))

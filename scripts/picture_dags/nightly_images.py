@@ -13,5 +13,5 @@ def generate() -> None:
 
 
 with DAG("nightly_images", schedule=None):
-    gate = BalanceSensor(task_id="gate", min_credits=40, poke_interval=5, timeout=3600, deferrable=True)
+    gate = BalanceSensor(task_id="gate", min_credits=40, poke_interval=5, timeout=900, deferrable=True)
     chain(gate, generate())

@@ -11,7 +11,7 @@ from airflow_provider_stability.connection.settings import Settings
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["KEY", "MEBIBYTE", "Sender", "client"]
 
@@ -36,8 +36,14 @@ class Sender:
             pause.wait(self.every)
 
 
+def no_sleep(seconds: float) -> None:
+    """Let no time pass between two tries."""
+
+
 @contextlib.contextmanager
-def client(url: str, retries: int | None = 0, **fields: Any) -> Iterator[StabilityClient]:
+def client(
+    url: str, retries: int | None = 0, *, sleep: Callable[[float], None] = no_sleep, **fields: Any
+) -> Iterator[StabilityClient]:
     settings = Settings(KEY, base_url=url, **{"timeout": 20.0, **fields})
-    with contextlib.closing(StabilityClient(settings, max_retries=retries)) as made:
+    with contextlib.closing(StabilityClient(settings, max_retries=retries, sleep=sleep)) as made:
         yield made

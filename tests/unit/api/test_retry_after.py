@@ -13,8 +13,6 @@ from airflow_provider_stability.api.retry_after import parse_retry_after
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_mock import MockerFixture
-
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -42,7 +40,7 @@ def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("999999999999999", 999999999999999.0),
     ],
 )
-def test_seconds_are_read_whole_or_not(value: str, seconds: float) -> None:
+def test_whole_and_fractional_seconds_are_read(value: str, seconds: float) -> None:
     assert parse_retry_after(value) == seconds
 
 
@@ -77,7 +75,7 @@ def test_seconds_are_read_whole_or_not(value: str, seconds: float) -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_cannot_be_read_counts_as_absent(value: str | None) -> None:
+def test_unreadable_value_counts_as_absent(value: str | None) -> None:
     assert parse_retry_after(value, DATE) is None
 
 
@@ -94,11 +92,8 @@ def test_what_cannot_be_read_counts_as_absent(value: str | None) -> None:
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
     ],
 )
-def test_a_date_counts_from_the_answers_own_date_and_not_from_our_clock(
-    mocker: MockerFixture, value: str, seconds: float
-) -> None:
-    mocker.patch("time.time", return_value=NOW + 12345)
-    assert parse_retry_after(value, DATE) == seconds
+def test_date_counts_from_the_date_header_and_not_from_our_clock(value: str, seconds: float) -> None:
+    assert parse_retry_after(value, DATE, now=lambda: NOW + 12345) == seconds
 
 
 @pytest.mark.usefixtures("_in_tokyo")
@@ -111,19 +106,23 @@ def test_a_date_counts_from_the_answers_own_date_and_not_from_our_clock(
         "Sun, 06 Nov 1994 08:50:37 -0000",
     ],
 )
-def test_each_form_of_a_date_is_in_gmt_wherever_this_machine_stands(value: str) -> None:
+def test_every_date_format_is_in_gmt_whatever_the_local_time_zone(value: str) -> None:
     assert parse_retry_after(value, DATE) == 60.0
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Sun, 99 Nov 1994 08:49:37 GMT"])
-def test_a_date_counts_from_our_clock_where_the_answer_has_no_readable_one(
-    mocker: MockerFixture, date: str | None
-) -> None:
-    mocker.patch("time.time", return_value=NOW)
-    assert parse_retry_after(formatdate(NOW + 45, usegmt=True), date) == 45.0
-    assert parse_retry_after(formatdate(NOW - 45, usegmt=True), date) == 0.0
+def test_date_counts_from_our_clock_without_a_readable_date_header(date: str | None) -> None:
+    assert parse_retry_after(formatdate(NOW + 45, usegmt=True), date, now=lambda: NOW) == 45.0
+    assert parse_retry_after(formatdate(NOW - 45, usegmt=True), date, now=lambda: NOW) == 0.0
 
 
-def test_seconds_do_not_depend_on_any_clock(mocker: MockerFixture) -> None:
-    mocker.patch("time.time", side_effect=AssertionError("looked at the clock"))
-    assert parse_retry_after("20", DATE) == 20.0
+def test_default_clock_is_the_system_clock() -> None:
+    in_an_hour = formatdate(time.time() + 3600, usegmt=True)
+    assert parse_retry_after(in_an_hour) == pytest.approx(3600, abs=60)
+
+
+def test_seconds_do_not_depend_on_any_clock() -> None:
+    def broken_clock() -> float:
+        raise AssertionError
+
+    assert parse_retry_after("20", DATE, now=broken_clock) == 20.0
