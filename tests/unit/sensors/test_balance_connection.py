@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 VARIABLE = "AIRFLOW_CONN_STABILITY_DEFAULT"
 SHORT = "12.5 credits, need 40, short 27.5"
-NOT_FOUND_NOW = "connection 'stability_default' is not found now, and was before"
+NOT_FOUND_NOW = "connection 'stability_default' was found before, but is not found now"
 NEVER = "\0"
 NOT_DEFINED = "connection 'stability_default': it is not defined"
 
 
 @pytest.fixture(autouse=True)
 def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_READ_AGAIN_AFTER", (0, 0))
+    monkeypatch.setattr(connections, "_RETRY_DELAYS", (0, 0))
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def test_a_connection_that_never_was_there_fails_the_gate_at_once(
     with pytest.raises(AirflowFailException) as failure:
         gate(poke_interval=0.1, soft_fail=soft_fail).execute({})
     assert NOT_DEFINED in str(failure.value)
-    assert "has not answered" in str(failure.value)
+    assert "did not answer" in str(failure.value)
     assert account.count() == 0
 
 
