@@ -83,7 +83,7 @@ def test_what_is_no_finite_number_of_0_or_more_is_refused(value: object) -> None
     with pytest.raises(StabilityParameterError) as caught:
         parse_min_credits(value)
     assert str(caught.value).startswith(f"min_credits is {value!r}")
-    assert "allowed is a finite number of 0 or more" in str(caught.value)
+    assert "it must be a finite number of 0 or more" in str(caught.value)
     assert not caught.value.transient
 
 
