@@ -84,4 +84,4 @@ class ConnectionReader:
 def _end_read(reading: asyncio.Task[Settings]) -> None:
     _reads.discard(reading)
     if not reading.cancelled():
-        reading.exception()  # one that was given up has nobody else who looks at it, and asyncio would complain
+        reading.exception()  # nobody else looks at one that was given up, and asyncio would complain
