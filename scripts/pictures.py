@@ -76,7 +76,7 @@ def demo() -> Path:
 def gate() -> Path:
     """Take a screenshot of the log of a gate that waits in a triggerer."""
     sys.path.append(str(ROOT / "tests"))
-    from standalone import Standalone  # noqa: PLC0415  # found since the line before
+    from support.standalone import Standalone  # noqa: PLC0415  # found since the line before
 
     path = IMAGES / "gate-waiting.png"
     with Simulator(credits=12.5) as simulator:

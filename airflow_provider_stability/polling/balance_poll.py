@@ -10,6 +10,7 @@ import contextvars
 import logging
 import math
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_stability.exceptions import StabilityConnectionError, StabilityError
@@ -74,7 +75,8 @@ class BalancePoll:
     @property
     def _is_fresh(self) -> bool:
         """Whether the last answer may still open a gate, or fail it."""
-        limit = min(self.timing.fresh, *self._intervals, math.inf)
+        shortest = max(self.timing.min_interval, min(self._intervals, default=math.inf))
+        limit = min(self.timing.fresh, shortest)
         return self.timing.clock.monotonic() - self._answered_at <= limit
 
     def subscribe(self, needed: float, interval: float, *, is_watcher: bool) -> Subscription:
@@ -168,7 +170,7 @@ class BalancePoll:
     def _take_pause(self, pause: Pause) -> None:
         """Tell the gates that no request is allowed, unless they know it from the answer that said so."""
         message = f"no request until {format_utc(pause.until)}, as the service asked: {pause.error}"
-        if self.latest.error not in (message, pause.error):
+        if self.latest.is_balance_known or self.latest.error not in (message, pause.error):
             self.latest = self.latest.with_error(StabilityConnectionError(message), self.timing.clock.time())
 
     async def _resolve(self, subscriptions: list[Subscription], outcome: Opened | Failed) -> None:
@@ -192,12 +194,9 @@ class BalancePoll:
             if self.timing.clock.monotonic() >= due:
                 return not is_empty
             await self._notify(to_notify, due)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - self.timing.clock.monotonic())):
                     await self._changed.wait()
-            except TimeoutError:
-                if is_empty == (not self._subscriptions):
-                    return not is_empty
 
     def _due_at(self) -> float:
         interval = max(self.timing.min_interval, min(self._intervals))

@@ -60,7 +60,7 @@ class ConnectionReader:
         if self._reading is None:
             self._reading = asyncio.create_task(load_settings_async(self._connection_id))
             _reads.add(self._reading)
-            self._reading.add_done_callback(_reads.discard)
+            self._reading.add_done_callback(_end_read)
         reading = self._reading
         # Never cancelled: breaking off a read can break the triggerer's channel to Airflow (seen on 3.0.6).
         await asyncio.wait([reading], timeout=self._timing.read)
@@ -79,3 +79,9 @@ class ConnectionReader:
             self._settings, self.read_at = settings, self._timing.clock.monotonic()
             self._was_read = True
         return settings
+
+
+def _end_read(reading: asyncio.Task[Settings]) -> None:
+    _reads.discard(reading)
+    if not reading.cancelled():
+        reading.exception()  # nobody else looks at one that was given up, and asyncio would complain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,10 +152,9 @@ class Poller:
     def _client(self, settings: Settings) -> StabilityClient:
         from airflow_provider_stability.api.client import StabilityClient
 
-        while self._clients:
-            client = self._clients.pop()
-            if client.settings == settings:
-                return client
-            client.close()
+        with suppress(IndexError):  # not asked first whether there is one: another thread may take it
+            while (client := self._clients.pop()).settings != settings:
+                client.close()
+            return client
         # Without retries: the next poll is one.
         return StabilityClient(settings, max_retries=0)

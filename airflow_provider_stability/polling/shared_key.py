@@ -84,11 +84,11 @@ class SharedKey:
         Gates that name none and gates that name the account's default organization wait for the same credits.
         Only where there are gates of both kinds, the account is asked which one that is.
         """
+        if organization is not None:
+            return organization
         async with self._lock:
-            names = set(self._balances)
-            is_mixed = bool(names - {None}) if organization is None else None in names
+            is_mixed = bool(set(self._balances) - {None})
             if is_mixed and self._timing.clock.monotonic() >= self._default_end:
                 self._default = await ask_default()
                 self._default_end = self._timing.clock.monotonic() + self._timing.default_organization
-        is_believed = self._timing.clock.monotonic() < self._default_end
-        return self._default if organization is None and is_believed else organization
+        return self._default if self._timing.clock.monotonic() < self._default_end else None

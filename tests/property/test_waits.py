@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import time
 from email.utils import format_datetime, formatdate
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from unittest import mock
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from support.properties import EVERY_RUN_THE_SAME
+from support.virtual_time import VirtualClock
 
 from airflow_provider_stability.api.retry_after import parse_retry_after
 from airflow_provider_stability.exceptions import MAX_PAUSE, RateLimitError, ServerError
 from airflow_provider_stability.gate.crossing import CrossingDetector
-from airflow_provider_stability.polling import rate_limiter as budget
-from airflow_provider_stability.polling.rate_limiter import BUDGET, WINDOW, Budget
+from airflow_provider_stability.polling.rate_limiter import RateLimiter
+from airflow_provider_stability.polling.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,38 +77,37 @@ _STEPS = st.lists(
 @EVERY_RUN_THE_SAME
 @given(_STEPS, st.floats(0, 1e6))
 @example([("ask", 200), ("pass", 9.5), ("ask", 200), ("pause", 3.0), ("ask", 200)], 0.0)
-def test_no_traffic_makes_more_requests_than_the_budget_or_one_in_a_pause(
+def test_rate_limiter_allows_what_the_limit_and_the_pauses_allow_and_no_more(
     steps: list[tuple[str, float]], start: float
 ) -> None:
-    now = start
+    clock = VirtualClock()
+    clock.now = start
+    timing = Timing(clock=clock)
     made: list[float] = []
     pauses: list[tuple[float, float]] = []
-    with mock.patch.object(budget, "time", SimpleNamespace(monotonic=lambda: now, time=time.time)):
-        key = Budget()
-        for what, number in steps:
-            if what == "pass":
-                now += number
-            elif what == "pause":
-                key.pause(number)
-                pauses.append((now, now + number))
-                assert key.is_paused == (number > 0 and now + number > now) or key.is_paused
-            else:
-                for _ in range(int(number)):
-                    while (wait := key.wait) > 0:
-                        assert is_needed(now, made, pauses)
-                        now = max(now + wait, math.nextafter(now, math.inf))
-                    key.count()
-                    made.append(now)
-                    assert key.matters_for >= WINDOW
-    for first, last in zip(made, made[BUDGET:], strict=False):
-        assert last - first >= WINDOW * (1 - 1e-9)
+    limiter = RateLimiter(timing)
+    for what, number in steps:
+        if what == "pass":
+            clock.now += number
+        elif what == "pause":
+            limiter.pause(number, "slow down")
+            pauses.append((clock.now, clock.now + number))
+        else:
+            for _ in range(int(number)):
+                while not limiter.try_acquire():
+                    assert must_wait(timing, made, pauses)
+                    clock.now = max(clock.now + limiter.delay, math.nextafter(clock.now, math.inf))
+                made.append(clock.now)
+    for first, last in zip(made, made[timing.requests :], strict=False):
+        assert last - first >= timing.window * (1 - 1e-9)
     assert not [each for each in made for begin, end in pauses if begin < each < end]
 
 
-def is_needed(now: float, made: Sequence[float], pauses: Sequence[tuple[float, float]]) -> bool:
+def must_wait(timing: Timing, made: Sequence[float], pauses: Sequence[tuple[float, float]]) -> bool:
     """Tell by hand whether a request has to wait."""
-    recent = [each for each in made if each + WINDOW >= now]
-    return len(recent) >= BUDGET or any(end >= now for _, end in pauses)
+    now = timing.clock.monotonic()
+    recent = [each for each in made if each + timing.window >= now]
+    return len(recent) >= timing.requests or any(end >= now for _, end in pauses)
 
 
 BALANCES = st.lists(st.integers(0, 20) | st.floats(0, 20), max_size=40)

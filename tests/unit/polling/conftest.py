@@ -1,30 +1,37 @@
-"""What the tests of the poller have in common."""
+"""The account that the polls ask, and what they read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from support.polling_gates import OTHERS
+from support.polling_gates import VARIABLE, Account
 
-from airflow_provider_stability.simulator import Simulator
+from airflow_provider_stability.connection.loading import load_settings_async
+from airflow_provider_stability.polling import connection_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_stability.connection.settings import Settings
+
 
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Serve an account that the gates' connection leads to, with 10 credits in each organization."""
-    organizations = {"org-b": 10.0, "org-c": 10.0, **OTHERS}
-    with Simulator(credits=10, organizations=organizations, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """Serve the account that the connection ``stability_default`` leads to."""
+    with Account() as simulator:
+        monkeypatch.setenv(VARIABLE, simulator.connection())
         yield simulator
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Serve another account: its polls tell how much time has passed for those that must not come."""
-    with Simulator(api_key="sk-the-key-of-the-clock", rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_CLOCK", simulator.connection())
-        yield simulator
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the connections that were read, one after the other."""
+    found: list[str] = []
+
+    async def read(connection_id: str) -> Settings:
+        found.append(connection_id)
+        return await load_settings_async(connection_id)
+
+    monkeypatch.setattr(connection_reader, "load_settings_async", read)
+    return found
