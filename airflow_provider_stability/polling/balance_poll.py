@@ -85,8 +85,9 @@ class BalancePoll:
         subscription = Subscription(self, needed, interval, is_watcher=is_watcher)
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
-        if is_first and not self._is_fresh and self.timing.clock.monotonic() >= self._allowed_at:
-            # What gates that have left were told is too old: this one starts as in a new poll.
+        is_allowed = self.timing.clock.monotonic() >= self._allowed_at
+        if is_first and is_allowed and (is_watcher or not self._is_fresh):
+            # What gates were told that have left is too old, or no start for a watcher: as in a new poll.
             self.latest, self._refusal, self._is_wanted_now = Observation(), None, True
         if self._refusal is not None:
             self._answer(subscription, Failed(self._refusal))

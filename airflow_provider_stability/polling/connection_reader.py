@@ -84,4 +84,4 @@ class ConnectionReader:
 def _end_read(reading: asyncio.Task[Settings]) -> None:
     _reads.discard(reading)
     if not reading.cancelled():
-        reading.exception()  # looked at, or asyncio would complain about one that was given up
+        reading.exception()  # nobody else looks at one that was given up, and asyncio would complain

@@ -95,13 +95,18 @@ async def test_a_parameter_that_rendered_to_nonsense_fails_the_gate_before_a_req
 
 
 @in_a_loop
-async def test_gates_with_a_refused_key_get_an_event_each_from_one_request(account: Simulator) -> None:
+async def test_gates_with_a_refused_key_get_an_event_each_from_one_request(
+    account: Simulator, mocker: MockerFixture
+) -> None:
+    told = mocker.spy(balance, "to_event")
     key = account.api_key
     account.fail(status=401, body=f'{{"id": "1", "name": "no", "message": "bad {key}"}}', times=None)
     found = await asyncio.gather(*(fire(trigger()) for _ in range(200)))
     assert {event["kind"] for event in found} == {"AuthenticationError"}
     assert {event["message"] for event in found} == {"GET /v1/user/balance: 401 no: bad *** [error id 1]"}
     assert account.count() == 1
+    # No gate has raised the error: its traceback would have grown with each.
+    assert {each.args[0].error.__traceback__ for each in told.call_args_list} == {None}
 
 
 @in_a_loop

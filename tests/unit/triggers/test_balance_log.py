@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,21 @@ async def test_a_gate_does_not_log_that_it_opens_as_whoever_ends_the_task_does(
     assert lines == []
 
 
+class Clock:
+    """The clocks, and the seconds that they are ahead."""
+
+    time = staticmethod(time.time)
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+async def polls(account: Simulator, number: int = 3) -> None:
+    requests = account.count()
+    await until(lambda: account.count() >= requests + number)
+
+
 @pytest.mark.parametrize(
     ("answer", "first", "again"),
     [
@@ -68,32 +84,37 @@ async def test_a_gate_does_not_log_that_it_opens_as_whoever_ends_the_task_does(
     ids=["balance", "error"],
 )
 @in_a_loop
-async def test_a_gate_without_news_logs_now_and_then_that_it_still_waits(
+async def test_a_gate_without_news_logs_every_ten_minutes_that_it_still_waits(
     account: Simulator, lines: list[Line], answer: dict[str, Any], first: Line, again: Line
 ) -> None:
-    use_timing(log_anything=0.2)
+    clock = Clock()
+    use_timing(clock=clock)
     if answer:
         account.fail(times=None, **answer)
     async with waiting():
-        await until(lambda: len(lines) >= 3)
+        for number in (1, 2, 3):
+            await until(lambda number=number: len(lines) == number)  # type: ignore[misc]
+            await polls(account)
+            assert len(lines) == number
+            clock.ahead += 600
     assert lines[:3] == [first, again, again]
-    assert account.count() > 2 * len(lines)
 
 
 @in_a_loop
-async def test_a_balance_that_goes_up_and_down_is_logged_now_and_then(
+async def test_a_balance_that_goes_up_and_down_is_logged_once_a_minute(
     account: Simulator, lines: list[Line]
 ) -> None:
-    use_timing(log_balance=0.3)
+    clock = Clock()
+    use_timing(clock=clock)
     async with waiting():
-        credit = 0
-        while len(lines) < 3:
-            credit += 1
-            account.set_credits(credit % 30)
-            requests = account.count()
-            await until(lambda requests=requests: account.count() >= requests + 2)  # type: ignore[misc]
-    assert len(set(lines)) == 3
-    assert credit > len(lines) * 2
+        await until(lambda: len(lines) == 1)
+        for credit in (20, 30, 20, 30):
+            account.set_credits(credit)
+            await polls(account)
+        assert lines == [("INFO", SHORT)]
+        clock.ahead += 60
+        await until(lambda: len(lines) == 2)
+    assert lines[1] == ("INFO", "30 credits, need 40, short 10")
 
 
 @in_a_loop
