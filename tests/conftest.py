@@ -16,6 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_mock import MockerFixture
+    from support.gates import WallClock
+
 HERE = Path(__file__).parent
 _HOME = Path(tempfile.mkdtemp(prefix="stability-tests-"))
 _PROCESS = os.getpid()
@@ -57,6 +60,7 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
 
 from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
 from support.keys import KEY  # noqa: E402
+from support.log_lines import Line, level_and_text, lines_of  # noqa: E402
 
 from airflow_provider_stability.simulator import Simulator  # noqa: E402
 from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
@@ -107,3 +111,24 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Line]]:
+    """Return the log lines of gates and watchers."""
+    from airflow_provider_stability.sensors.balance import BalanceSensor  # noqa: PLC0415  # needs Airflow
+    from airflow_provider_stability.triggers.balance import BalanceTrigger  # noqa: PLC0415
+    from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger  # noqa: PLC0415
+
+    with lines_of(
+        (BalanceSensor, BalanceTrigger, BalanceCrossingTrigger), monkeypatch, level_and_text
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def wall_clock(mocker: MockerFixture) -> WallClock:
+    """Return the wall clock as the gates and the simulator see it."""
+    from support.gates import WallClock  # noqa: PLC0415  # needs Airflow
+
+    return WallClock(mocker)

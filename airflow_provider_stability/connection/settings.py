@@ -27,7 +27,7 @@ from airflow_provider_stability.exceptions import StabilityConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    MakeError = Callable[[str, str], StabilityConfigurationError]
+    MakeError = Callable[[str, str, str], StabilityConfigurationError]
 
 __all__ = ["Settings"]
 
@@ -98,22 +98,21 @@ class Settings:
         key = _strip_bearer(password)
         redact = Redactor([key])
 
-        def error(problem: str, allowed: str) -> StabilityConfigurationError:
+        def error(field: str, problem: str, allowed: str) -> StabilityConfigurationError:
             # Redacted: people do put the key into the wrong field.
             return StabilityConfigurationError(
-                f"connection {connection_id!r}: {redact(problem)}; it must be {allowed}"
+                f"connection {connection_id!r}: {field} {redact(problem)}; it must be {allowed}"
             )
 
         values = _parse_extra(extra or {}, error)
         if schema:
             # A connection URI puts its path there.
-            raise error(f"schema is {schema!r}", "empty: https:// and a path belong in host")
+            raise error("schema", f"is {schema!r}", "empty: https:// and a path belong in host")
         if not key:
-            raise error("password is empty", "the API key of a Stability AI account")
+            raise error("password", "is empty", "the API key of a Stability AI account")
         if not TOKEN_PATTERN.fullmatch(key):
-            raise error(
-                "password contains a space or an unprintable character", "an API key, printable ASCII"
-            )
+            problem = "contains a space or an unprintable character"
+            raise error("password", problem, "an API key, printable ASCII")
         settings = cls(
             api_key=key,
             base_url=_parse_base_url(host, port, error, allow_http=values["allow_http"]),
@@ -121,7 +120,8 @@ class Settings:
         )
         if settings.is_direct and settings.proxy is not None:
             raise error(
-                f"extra field 'proxy' would receive the key unencrypted, as host is {settings.base_url!r}",
+                "extra field 'proxy'",
+                f"would receive the key unencrypted, as host is {settings.base_url!r}",
                 "empty, unless host is https:// or the extra field 'allow_http' is true",
             )
         return settings
@@ -138,21 +138,18 @@ def _parse_extra(extra: Mapping[str, Any], error: MakeError) -> dict[str, Any]:
 
     for name in sorted(set(extra) - set(EXTRA_FIELDS)):
         if close := difflib.get_close_matches(name.lower(), EXTRA_FIELDS, n=1, cutoff=0.8):
-            raise error(f"extra field {name!r} is unknown", f"spelled {close[0]!r}")
+            raise error(f"extra field {name!r}", "is unknown", f"spelled {close[0]!r}")
     values = {}
     for each in EXTRA_FIELDS.values():
         try:
             values[each.name] = each.read(extra)
         except ValueError:
-            shown = "is invalid (not shown, as it may hold a password)"
-            if not each.is_secret:
-                shown = f"is {_stripped(extra[each.name])!r}"
-            raise error(f"extra field {each.name!r} {shown}", each.allowed) from None
+            value = extra[each.name]
+            problem = f"is {value.strip() if isinstance(value, str) else value!r}"
+            if each.is_secret:
+                problem = "is invalid (not shown, as it may hold a password)"
+            raise error(f"extra field {each.name!r}", problem, each.allowed) from None
     return values
-
-
-def _stripped(value: object) -> object:
-    return value.strip() if isinstance(value, str) else value
 
 
 def _parse_base_url(host: str | None, port: int | None, error: MakeError, *, allow_http: bool) -> str:
@@ -162,20 +159,21 @@ def _parse_base_url(host: str | None, port: int | None, error: MakeError, *, all
     parts = split_url(text if "://" in text else f"https://{text}")
     if parts is None or parts.username is not None or parts.password is not None:
         # Not shown: a host that cannot be parsed may hold a key that belongs in another field.
-        raise error("host is not a URL, or has a user name or password in it", allowed)
+        raise error("host", "is not a URL, or has a user name or password in it", allowed)
     name = parts.hostname or ""
     is_http_url = parts.scheme in DEFAULT_PORTS and is_host(name) and is_url_path(parts.path)
     if not is_http_url or parts.query or parts.fragment:
-        raise error(f"host is {text!r}", allowed)
+        raise error("host", f"is {text!r}", allowed)
     if port is not None and not 0 <= port <= _MAX_PORT:
-        raise error(f"port is {port}", f"a number from 1 to {_MAX_PORT}, or empty")
+        raise error("port", f"is {port}", f"a number from 1 to {_MAX_PORT}, or empty")
     # Airflow 3.3.2's form sends port 0 for an empty one.
     if port and parts.port and port != parts.port:
-        raise error(f"port is {port}, but host has port {parts.port}", "the same, or empty")
+        raise error("port", f"is {port}, but host has port {parts.port}", "the same, or empty")
     name = name.removesuffix(".")
     if parts.scheme == "http" and not allow_http and not is_loopback(name):
         raise error(
-            f"host is {text!r}, which would send the key unencrypted",
+            "host",
+            f"is {text!r}, which would send the key unencrypted",
             "https://, a loopback address, or any http:// with the extra field 'allow_http' set to true",
         )
     number = parts.port or port

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import numbers
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from airflow_provider_stability.exceptions import StabilityParameterError
 
 __all__ = [
-    "check_literal_min_credits",
     "describe",
     "describe_credits",
     "is_enough",
@@ -52,23 +51,6 @@ def parse_credits(name: str, value: object, or_what: str = "") -> float:
     if not math.isfinite(number) or number < 0:
         raise StabilityParameterError(f"{name} is {value!r}; {must_be}")
     return number
-
-
-def check_literal_min_credits(value: Any, operator: object) -> None:
-    """Refuse a threshold that can be seen to be wrong when the DAG is parsed.
-
-    Templates, and values that come from other tasks, are only known at run time and pass.
-
-    :param operator: the one being made. One that Airflow makes of a mapped task is made on the worker, where
-        the error would be raised outside of what keeps it from being retried; it checks when it executes.
-    :raises StabilityParameterError: as ``parse_min_credits`` does.
-    """
-    if getattr(operator, "_BaseOperator__from_mapped", False):  # so named from 2.11 to 3.3
-        return
-    is_template = isinstance(value, str) and ("{{" in value or "{%" in value)
-    is_from_task = hasattr(value, "resolve")  # XComArg, on every Airflow version
-    if not is_template and not is_from_task:
-        parse_min_credits(value)
 
 
 def is_enough(available: float, needed: float) -> bool:

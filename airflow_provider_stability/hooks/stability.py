@@ -1,6 +1,6 @@
-"""StabilityHook: the Stability AI API with the credentials of an Airflow connection.
+"""StabilityHook: calls the Stability AI API with the credentials of an Airflow connection.
 
-Light to import, as DAG files import it with the sensor: ``requests`` and the client come with the first call.
+Light, as DAG files import it: ``requests`` and the client are imported with the first call.
 """
 
 from __future__ import annotations
@@ -34,18 +34,17 @@ if TYPE_CHECKING:
 
 __all__ = ["StabilityHook"]
 
-_MAX_TEST_MESSAGE = 2000  # what Airflow 3.3's connection test takes (datamodels/connection_test.py)
+_MAX_TEST_MESSAGE = 2000  # the limit of Airflow 3.3's connection test (datamodels/connection_test.py)
 
 
 class StabilityHook(BaseHook):
     """Call Stability AI with the credentials of an Airflow connection.
 
-    The connection is read at the first call and kept; a new hook reads it anew. One pooled session per hook;
-    use the hook as a context manager, or call ``close``, to end it.
+    The hook reads the connection at its first call and keeps it, with one pooled session. Use it as a context
+    manager, or call ``close``, to end the session.
 
     :param stability_conn_id: the connection, of type ``stability``.
-    :param max_retries: how often a call is repeated after a passing error, 0 to 10, instead of what the
-        connection says. Sensors use 0: they ask again anyway.
+    :param max_retries: retries of a call after a transient error, 0 to 10. None: the connection's.
     """
 
     conn_name_attr = "stability_conn_id"
@@ -72,7 +71,7 @@ class StabilityHook(BaseHook):
         self.close()
 
     def close(self) -> None:
-        """End the session. The next call reads the connection anew."""
+        """End the session. The next call reads the connection again."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -81,7 +80,7 @@ class StabilityHook(BaseHook):
     def client(self) -> StabilityClient:
         """The client for this connection.
 
-        :raises StabilityConfigurationError: where the connection is missing or cannot be used.
+        :raises StabilityConfigurationError: if the connection is missing, unreadable or invalid.
         """
         if self._client is None:
             from airflow_provider_stability.api.client import StabilityClient
@@ -93,11 +92,10 @@ class StabilityHook(BaseHook):
         return load_settings(self.stability_conn_id, self.get_connection)
 
     def get_conn(self) -> requests.Session:
-        """Return the session, to call anything else with the same credentials.
+        """Return the session, to make other calls with the same credentials.
 
-        It carries the connection's organization, client id, time limit, TLS and proxy settings, and sends the
-        key to the base URL's host only. It raises what ``requests`` raises; ``run`` raises this package's
-        errors.
+        It has the connection's headers, timeout, TLS and proxy settings, and sends the key to the base URL's
+        host only. It raises the exceptions of ``requests``; ``run`` raises those of this package.
         """
         return self.client.session
 
@@ -111,58 +109,61 @@ class StabilityHook(BaseHook):
     def get_balance(self, organization: str | None = None) -> Balance:
         """Return the credits of an organization.
 
-        :param organization: its id. None: the connection's; where that has none, the account's default.
+        :param organization: its id. None: the connection's; if that has none, the account's default.
         :raises StabilityError: see ``airflow_provider_stability.exceptions``.
         """
         return self.client.get_balance(organization)
 
     def run(self, endpoint: str, method: str = "GET", **request_kwargs: Any) -> requests.Response:
-        """Call any path of the API and return the whole answer: status, headers and data.
+        """Call any path of the API and return the whole response: status, headers and body.
 
         :param endpoint: the path below the base URL, with its version, such as ``/v1/engines/list``.
-        :param method: the HTTP method. GET, HEAD and OPTIONS are repeated after passing errors; others never,
-            since a repeated generation could be paid for twice.
+        :param method: the HTTP method. GET, HEAD and OPTIONS are retried after transient errors; others are
+            not, as a retried generation could be paid for twice.
         :param request_kwargs: as for ``requests.Session.request``: ``json``, ``headers``, ``params``,
             ``timeout`` ...
-        :raises StabilityError: for every status of 300 or more and every failure on the way.
+        :raises StabilityError: for every status of 300 or more, and if no valid response arrives.
         """
         return self.client.run(endpoint, method, **request_kwargs)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Make the two free calls; say who is connected, to which organization, with how many credits.
+        """Read account and balance, which is free, and describe them.
 
-        :returns: whether it works, and the words. 0 credits are connected all the same.
+        :returns: whether it works, and a message with account, organization and credits. An account with
+            0 credits works.
         """
         try:
-            # Not repeated: somebody is looking at the button.
+            # Without retries: somebody is waiting at the button.
             with StabilityHook(self.stability_conn_id, max_retries=0) as hook:
                 account = hook.get_account()
                 balance = hook.get_balance()
-                wanted = hook.client.settings.organization
+                organization = hook.client.settings.organization
         except StabilityError as error:
             return False, f"{error}. {error.advice}"[:_MAX_TEST_MESSAGE]
-        if wanted is None:
+        if organization is None:
             chosen = account.default_organization
         else:
-            chosen = next((each for each in account.organizations if each.id == wanted), None)
+            chosen = next((each for each in account.organizations if each.id == organization), None)
         where = (
-            f"organization {chosen.name} ({chosen.id})" if chosen else f"organization {wanted or 'not named'}"
+            f"organization {chosen.name} ({chosen.id})"
+            if chosen
+            else f"organization {organization or 'not named'}"
         )
-        words = f"Connected as {account.email} ({account.id}), {where}: {describe_credits(balance.credits)}"
-        return True, words[:_MAX_TEST_MESSAGE]
+        message = f"Connected as {account.email} ({account.id}), {where}: {describe_credits(balance.credits)}"
+        return True, message[:_MAX_TEST_MESSAGE]
 
-    # Airflow up to 3.1 draws the connection form from these two; it wants them in the class itself. Later
-    # versions read the same definition from provider_info and leave them alone.
+    # Airflow up to 3.1 draws the connection form from these two methods, and requires them in this class.
+    # Later versions read provider_info, which has the same definition.
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's fields for the extra, as flask_appbuilder draws them."""
-        # Only where the form is drawn is there a flask_appbuilder.
+        """Return the form's fields for the extra, for flask_appbuilder."""
+        # Only installed where the form is drawn.
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import BooleanField, IntegerField, StringField
         from wtforms.validators import Optional
 
-        # Airflow takes no other kinds of field, so a number with a fraction is a text here.
+        # Airflow accepts no other kinds of field, so a number with a fraction is a string here.
         kinds = {"boolean": BooleanField, "integer": IntegerField}
         widgets = {}
         for field in EXTRA_FIELDS.values():
@@ -175,7 +176,7 @@ class StabilityHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the form hides and how it calls the standard fields."""
+        """Return which standard fields the form hides, and its labels for the others."""
         return {
             "hidden_fields": list(HIDDEN_FIELDS),
             "relabeling": dict(RELABELING),

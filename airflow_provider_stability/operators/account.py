@@ -23,18 +23,18 @@ __all__ = ["AccountOperator"]
 
 
 class AccountOperator(BaseOperator):
-    """Push the account that the connection's key belongs to, to XCom. Free, and safe to repeat.
+    """Push the account of the connection's key to XCom. Free, and safe to retry.
 
-    The account holds an e-mail address, and everybody who may read XComs of the DAG can read it. Name the
-    ``fields`` that are needed to leave it out.
+    The account includes an e-mail address, which everybody who can read the DAG's XComs can read. To leave it
+    out, list the ``fields`` that you need.
 
     :param fields: the account's fields to push, such as ``["id", "organizations"]``. None: all that the
         service sends.
     :param stability_conn_id: the connection, of type ``stability``.
-    :returns: a plain dict, also readable where this package is not installed. A field that the service left
-        out, as it may leave out ``profile_picture``, is None where it was named.
-    :raises AirflowFailException: for errors that no retry mends, such as a wrong key or an unknown field.
-    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up.
+    :returns: a plain dict, readable without this package. A listed field that the service omits, as it may
+        omit ``profile_picture``, is None.
+    :raises AirflowFailException: for errors that a retry cannot fix, such as a wrong key or an unknown field.
+    :raises StabilityError: for transient errors, after the connection's ``max_retries``.
     """
 
     template_fields: Sequence[str] = ("fields", "stability_conn_id")
@@ -54,7 +54,7 @@ class AccountOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
         """Read the account and return it for XCom."""
         with fail_fast(self):
-            fields = _checked(self.fields)
+            fields = _check_fields(self.fields)
             with StabilityHook(self.stability_conn_id) as hook:
                 account = hook.get_account()
             values = _select(account, fields)
@@ -69,8 +69,8 @@ class AccountOperator(BaseOperator):
         return values
 
 
-def _checked(fields: object) -> list[str] | None:
-    """Return the names before a request is made for them; a bare text is a sequence too, of its letters."""
+def _check_fields(fields: object) -> list[str] | None:
+    """Check the names before the request. A string is a sequence too, of its letters."""
     if fields is None:
         return None
     names = list(fields) if isinstance(fields, Iterable) and not isinstance(fields, str) else []

@@ -1,4 +1,4 @@
-"""BalanceOperator and BalanceBranchOperator: the credits now, without waiting for more."""
+"""BalanceOperator and BalanceBranchOperator: the current credits, without waiting for more."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from airflow.providers.common.compat.sdk import BaseBranchOperator, BaseOperator
 
 from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.connection.parameters import check_organization
+from airflow_provider_stability.dag_parsing import check_literal_min_credits
 from airflow_provider_stability.gate.credits import (
-    check_literal_min_credits,
     describe,
     describe_credits,
     is_enough,
@@ -28,13 +28,13 @@ __all__ = ["BalanceBranchOperator", "BalanceOperator"]
 
 
 class BalanceOperator(BaseOperator):
-    """Push the credits that an organization has now, to XCom. Free, and safe to repeat.
+    """Push an organization's current credits to XCom. Free, and safe to retry.
 
-    :param organization: whose credits. None: the connection's organization, else the account's default.
+    :param organization: whose credits count. None: the connection's organization, else the account's default.
     :param stability_conn_id: the connection, of type ``stability``.
-    :returns: ``{"credits": float, "organization": str or None}``; None is the account's default organization.
-    :raises AirflowFailException: for errors that no retry mends, such as a wrong key.
-    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up.
+    :returns: ``{"credits": float, "organization": str or None}``; None stands for the account's default.
+    :raises AirflowFailException: for errors that a retry cannot fix, such as a wrong key.
+    :raises StabilityError: for transient errors, after the connection's ``max_retries``.
     """
 
     template_fields: Sequence[str] = ("organization", "stability_conn_id")
@@ -64,17 +64,17 @@ class BalanceOperator(BaseOperator):
 
 
 class BalanceBranchOperator(BaseBranchOperator):
-    """Go one way if there are enough credits now, another if not. To wait for credits, use ``BalanceSensor``.
+    """Follow one branch if there are enough credits now, another if not. To wait, use ``BalanceSensor``.
 
-    :param min_credits: the credits that are enough: a finite number of 0 or more, or a template that renders
+    :param min_credits: how many credits are enough: a finite number of 0 or more, or a template that renders
         to one.
-    :param follow_task_ids_if_true: task id, task group id, or a list of them, to follow if there are enough.
-    :param follow_task_ids_if_false: the same if there are not.
-    :param organization: whose credits. None: the connection's organization, else the account's default.
+    :param follow_task_ids_if_true: a task id, task group id, or list of them, to follow if there are enough.
+    :param follow_task_ids_if_false: the same, if there are not.
+    :param organization: whose credits count. None: the connection's organization, else the account's default.
     :param stability_conn_id: the connection, of type ``stability``.
-    :raises AirflowFailException: for errors that no retry mends, such as a wrong key.
-    :raises StabilityError: for passing errors, when the connection's ``max_retries`` are used up: not knowing
-        the balance is no reason to take either way.
+    :raises AirflowFailException: for errors that a retry cannot fix, such as a wrong key.
+    :raises StabilityError: for transient errors, after the connection's ``max_retries``. Neither branch is
+        followed if the balance is unknown.
     """
 
     template_fields: Sequence[str] = ("min_credits", "organization", "stability_conn_id")

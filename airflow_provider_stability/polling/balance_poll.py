@@ -81,9 +81,14 @@ class BalancePoll:
 
     def subscribe(self, needed: float, interval: float, *, is_watcher: bool) -> Subscription:
         """Let a gate or a watcher wait here."""
+        is_first = not self._subscriptions
         subscription = Subscription(self, needed, interval, is_watcher=is_watcher)
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
+        is_allowed = self.timing.clock.monotonic() >= self._allowed_at
+        if is_first and is_allowed and (is_watcher or not self._is_fresh):
+            # What gates were told that have left is too old, or no start for a watcher: as in a new poll.
+            self.latest, self._refusal, self._is_wanted_now = Observation(), None, True
         if self._refusal is not None:
             self._answer(subscription, Failed(self._refusal))
         elif self.latest.state is not None and not is_watcher:

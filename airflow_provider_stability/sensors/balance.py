@@ -23,13 +23,13 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.connection.parameters import check_connection_id, check_organization
+from airflow_provider_stability.dag_parsing import check_literal_min_credits
 from airflow_provider_stability.exceptions import (
     StabilityConnectionError,
     StabilityError,
     StabilityParameterError,
 )
 from airflow_provider_stability.gate.credits import (
-    check_literal_min_credits,
     describe,
     describe_credits,
     is_enough,
@@ -39,6 +39,7 @@ from airflow_provider_stability.gate.fail_fast import describe_target, fail_fast
 from airflow_provider_stability.gate.outcome import Failed, Opened, TimedOut, from_event
 from airflow_provider_stability.gate.wait import current_wait, waiting
 from airflow_provider_stability.links import BillingLink, show_link_early
+from airflow_provider_stability.version_compat import can_start_in_triggerer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,8 +116,6 @@ class BalanceSensor(BaseSensorOperator):
         self.end_from_trigger = end_from_trigger
         self.start_from_trigger = False
         if start_from_trigger:
-            from airflow_provider_stability.version_compat import can_start_in_triggerer
-
             self.start_from_trigger = can_start_in_triggerer(min_credits, organization, stability_conn_id)
         if self.start_from_trigger:
             from airflow.triggers.base import StartTriggerArgs

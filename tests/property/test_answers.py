@@ -1,4 +1,4 @@
-"""Whatever a service or a proxy answers: it is the number that it says, or an error. Never another number."""
+"""Whatever a service or proxy answers is the number it states or an error, never another number."""
 
 from __future__ import annotations
 
@@ -86,23 +86,21 @@ def account_of(text: str | bytes) -> Account | None:
 @example(f'{{"credits": {10**400}}}')
 @example('{"credits": 0.1, "credits": 12}')
 @example('[{"credits": 12}]')
-def test_a_json_document_is_the_balance_that_it_says_or_none_at_all(text: str) -> None:
+def test_any_json_is_the_balance_it_states_or_refused(text: str) -> None:
     document = json.loads(text)
     assert balance_of(text) == (float(document["credits"]) if is_balance(document) else None)
 
 
 @EVERY_RUN_THE_SAME
 @given(BALANCES, st.data())
-def test_a_balance_that_is_cut_off_is_none_at_all(text: str, data: st.DataObject) -> None:
+def test_truncated_balance_is_refused(text: str, data: st.DataObject) -> None:
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
     assert balance_of(cut) is None
 
 
 @EVERY_RUN_THE_SAME
 @given(BALANCES.map(str.encode), st.integers(0, 200), st.binary(max_size=3))
-def test_a_balance_with_wrong_bytes_is_what_it_says_or_none_at_all(
-    text: bytes, at: int, wrong: bytes
-) -> None:
+def test_corrupted_balance_is_what_it_states_or_refused(text: bytes, at: int, wrong: bytes) -> None:
     spoiled = text[: at % len(text)] + wrong + text[at % len(text) + len(wrong) :]
     found = balance_of(spoiled)
     if found is not None:
@@ -111,7 +109,7 @@ def test_a_balance_with_wrong_bytes_is_what_it_says_or_none_at_all(
 
 @EVERY_RUN_THE_SAME
 @given(ACCOUNTS | JSON.map(json.dumps))
-def test_a_json_document_is_the_account_that_it_says_or_none_at_all(text: str) -> None:
+def test_any_json_is_the_account_it_states_or_refused(text: str) -> None:
     document = json.loads(text)
     found = account_of(text)
     assert (found is not None) == is_account(document)
@@ -126,7 +124,7 @@ def test_a_json_document_is_the_account_that_it_says_or_none_at_all(text: str) -
 
 @EVERY_RUN_THE_SAME
 @given(ACCOUNTS.filter(lambda text: "NaN" not in text and "Infinity" not in text))
-def test_an_account_is_given_on_as_it_came_with_what_nobody_knows_yet(text: str) -> None:
+def test_account_to_dict_keeps_everything(text: str) -> None:
     found = account_of(text)
     if found is not None:
         assert found.to_dict() == json.loads(text)
@@ -148,7 +146,7 @@ def service() -> Iterator[tuple[Simulator, StabilityClient]]:
     | st.binary()
     | st.text().map(lambda text: f"<html>{text}{KEY}</html>".encode())
 )
-def test_any_body_of_an_answer_is_its_balance_or_an_error_without_the_key(
+def test_any_response_body_is_its_balance_or_an_error_without_the_key(
     service: tuple[Simulator, StabilityClient], body: bytes
 ) -> None:
     simulator, client = service

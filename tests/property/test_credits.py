@@ -46,7 +46,7 @@ def test_a_threshold_is_a_finite_number_of_0_or_more_or_an_error_that_names_it(v
     found = attempt(lambda: parse_credits("rearm_band", value), StabilityParameterError)
     if isinstance(found, StabilityParameterError):
         assert str(found).startswith("rearm_band is ")
-        assert "; allowed is a finite number of 0 or more" in str(found)
+        assert "; it must be a finite number of 0 or more" in str(found)
     else:
         assert type(found) is float
         assert math.isfinite(found)

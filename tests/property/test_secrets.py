@@ -1,4 +1,4 @@
-"""The key does not show, whatever text it stands in and however it is written there."""
+"""The key is not shown, whatever text it is in and however it is encoded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shows(text: str, secret: str) -> list[str]:
 @given(KEYS, st.lists(WORDS | st.none(), max_size=6))
 @example("sk-aaaaaaaaaaaaaaaa", ["aaaaaaa", None, "aaaaaaa"])
 @example("sk-abcd***efghijkl", ["sk-abcd", None, "efghijkl"])
-def test_no_piece_of_a_key_is_left_of_any_text_around_it(key: str, parts: list[str | None]) -> None:
+def test_no_fragment_of_a_key_remains_in_any_text(key: str, parts: list[str | None]) -> None:
     text = "".join(key if each is None else each for each in parts)
     shown = Redactor([key])(text)
     assert key not in shown
@@ -37,9 +37,7 @@ def test_no_piece_of_a_key_is_left_of_any_text_around_it(key: str, parts: list[s
 
 @EVERY_RUN_THE_SAME
 @given(KEYS, st.data())
-def test_no_piece_of_a_key_is_left_of_any_text_that_its_pieces_stand_in(
-    key: str, data: st.DataObject
-) -> None:
+def test_no_fragment_remains_of_any_pieces_of_a_key(key: str, data: st.DataObject) -> None:
     cuts = st.tuples(st.integers(0, len(key)), st.integers(0, len(key))).map(sorted)
     parts = data.draw(st.lists(cuts.map(lambda cut: key[cut[0] : cut[1]]) | WORDS, max_size=6))
     assert not shows(Redactor([key])("".join(parts)), key)
@@ -47,7 +45,7 @@ def test_no_piece_of_a_key_is_left_of_any_text_that_its_pieces_stand_in(
 
 @EVERY_RUN_THE_SAME
 @given(KEYS, WORDS)
-def test_a_text_without_any_of_the_key_stays_as_it_is(key: str, text: str) -> None:
+def test_text_without_the_key_is_unchanged(key: str, text: str) -> None:
     forms = (key, quote(key, safe=""), quote_plus(key), repr(key)[1:-1], json.dumps(key)[1:-1])
     assume(not any(shows(text, each) for each in forms))
     assume(not any(each in text for each in (key, base64.b64encode(key.encode()).decode())))
@@ -57,7 +55,7 @@ def test_a_text_without_any_of_the_key_stays_as_it_is(key: str, text: str) -> No
 @EVERY_RUN_THE_SAME
 @given(KEYS, WORDS, WORDS)
 @example('sk-\\"\\"\\"\\"\\"\\"\\"', "", "")
-def test_a_key_shows_in_no_writing_of_a_text(key: str, before: str, after: str) -> None:
+def test_key_does_not_remain_in_any_quoting(key: str, before: str, after: str) -> None:
     scrub = Redactor([key])
     text = f"{before}{key}{after}"
     assert key not in json.loads(f'"{quoted(scrub(json.dumps(text)[1:-1]))}"')
@@ -75,7 +73,7 @@ def quoted(text: str) -> str:
 
 @EVERY_RUN_THE_SAME
 @given(KEYS, st.binary(max_size=8), st.binary(max_size=8), st.sampled_from(("standard", "url")))
-def test_a_key_shows_in_base64_of_no_text(key: str, before: bytes, after: bytes, alphabet: str) -> None:
+def test_key_does_not_remain_in_base64(key: str, before: bytes, after: bytes, alphabet: str) -> None:
     encode, decode = {
         "standard": (base64.b64encode, base64.b64decode),
         "url": (base64.urlsafe_b64encode, base64.urlsafe_b64decode),
@@ -93,9 +91,7 @@ _USERINFO = st.text(PRINTABLE.translate(str.maketrans("", "", "/@:?#[]%")), min_
 
 @EVERY_RUN_THE_SAME
 @given(_USERINFO, st.text(PRINTABLE, min_size=8, max_size=40), st.text(max_size=20))
-def test_a_proxys_password_shows_as_written_as_sent_or_as_a_token_of_no_text(
-    user: str, password: str, around: str
-) -> None:
+def test_proxy_password_does_not_remain_in_any_form(user: str, password: str, around: str) -> None:
     scrub = Redactor(proxy_secrets(f"http://{user}:{quote(password, safe='')}@proxy.example:3128"))
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     for form in (password, quote(password, safe=""), token):

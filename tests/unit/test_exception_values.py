@@ -1,4 +1,4 @@
-"""Errors as values: made again from an event, handed to many, with what they say when nothing is said."""
+"""Errors as values: restored from an event, shared, and with default attributes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_an_error_of_an_event_is_of_its_class_with_its_words_and_permanent(
+def test_permanent_error_has_the_class_and_message_of_the_event(
     kind: type[StabilityError],
 ) -> None:
     error = permanent_error(kind.__name__, "as the trigger said")
@@ -42,13 +42,13 @@ def test_an_error_of_an_event_is_of_its_class_with_its_words_and_permanent(
 @pytest.mark.parametrize(
     "kind", ["", "NewError", "Any", "DEFAULT_RATE_LIMIT_PAUSE", "__doc__", "annotations", "permanent_error"]
 )
-def test_an_error_of_an_event_of_another_version_is_a_plain_one(kind: str) -> None:
+def test_unknown_class_in_an_event_becomes_a_stability_error(kind: str) -> None:
     error = permanent_error(kind, "of a later version")
     assert type(error) is StabilityError
     assert str(error) == "of a later version"
 
 
-def test_a_class_of_python_is_no_error_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_that_is_not_an_error_of_ours_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exceptions, "KeyboardInterrupt", KeyboardInterrupt, raising=False)
     assert type(permanent_error("KeyboardInterrupt", "x")) is StabilityError
 
@@ -65,9 +65,7 @@ def test_a_class_of_python_is_no_error_of_an_event(monkeypatch: pytest.MonkeyPat
     ],
     ids=str,
 )
-def test_an_error_passes_or_not_as_its_class_says_unless_it_was_told(
-    error: StabilityError, *, transient: bool
-) -> None:
+def test_transient_is_the_classs_default_unless_given(error: StabilityError, *, transient: bool) -> None:
     assert error.transient is transient
     assert str(error) == error.args[0]
 
@@ -86,7 +84,7 @@ def raised(what: Any) -> RateLimitError:
         return error
 
 
-def test_an_error_as_a_value_holds_nothing_of_where_it_was_raised() -> None:
+def test_error_as_a_value_keeps_no_frames_alive() -> None:
     held = Frame()
     seen = weakref.ref(held)
     error = raised(held)
@@ -100,14 +98,12 @@ def test_an_error_as_a_value_holds_nothing_of_where_it_was_raised() -> None:
 
 @pytest.mark.parametrize(("asked", "pause"), [(3600.0, 3600.0), (3600.5, 3600.0), (1e9, 3600.0), (0.5, 0.5)])
 @pytest.mark.parametrize("kind", [RateLimitError, ServerError])
-def test_a_service_is_believed_up_to_an_hour(
-    kind: type[StabilityStatusError], asked: float, pause: float
-) -> None:
+def test_pause_is_limited_to_an_hour(kind: type[StabilityStatusError], asked: float, pause: float) -> None:
     error = kind("slow down", status_code=429, retry_after=asked)
     assert (error.pause, error.retry_after) == (pause, asked)
 
 
-def test_a_connection_is_only_missing_where_somebody_has_said_so() -> None:
+def test_connection_is_not_missing_by_default() -> None:
     error = StabilityConfigurationError("host is wrong")
     assert error.is_missing is False
     error.is_missing = True

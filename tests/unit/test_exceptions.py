@@ -1,4 +1,4 @@
-"""The error tree: as it is drawn, as it is, what of it survives a copy, and what is turned into it."""
+"""The error tree: its docstring, its classes, copies, and the exceptions that are mapped to it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def make(kind: type[StabilityError]) -> StabilityError:
 ALL = [kind for _, kind in tree(StabilityError)]
 
 
-def test_the_drawn_tree_is_the_real_one() -> None:
+def test_tree_in_the_docstring_is_the_class_tree() -> None:
     def parents(nodes: list[tuple[int, str]]) -> dict[str, str | None]:
         path: list[str] = []
         found: dict[str, str | None] = {}
@@ -120,7 +120,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     assert parents([(depth, name) for depth, name, _ in drawn()]) == real
 
 
-def test_what_the_drawing_says_of_transience_is_so() -> None:
+def test_transience_in_the_docstring_is_the_classes() -> None:
     said = {name: word for _, name, word in drawn() if word is not None}
     assert said == {
         kind.__name__: "transient" if make(kind).transient else "permanent"
@@ -129,33 +129,33 @@ def test_what_the_drawing_says_of_transience_is_so() -> None:
     }
 
 
-def test_every_class_of_the_tree_can_be_imported_by_name() -> None:
+def test_every_class_is_exported() -> None:
     assert {kind.__name__ for kind in ALL} <= set(exceptions.__all__)
     assert all(hasattr(exceptions, name) for name in exceptions.__all__)
 
 
-def test_no_class_is_one_that_airflow_treats_specially() -> None:
+def test_no_class_is_an_airflow_exception() -> None:
     for kind in ALL:
         assert not [base for base in kind.__mro__ if base.__module__.startswith("airflow.")]
 
 
-def test_a_parameter_error_can_be_caught_as_a_value_error() -> None:
+def test_parameter_error_is_a_value_error() -> None:
     assert issubclass(StabilityParameterError, ValueError)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_every_class_advises_in_a_sentence(kind: type[StabilityError]) -> None:
+def test_advice_is_one_or_two_sentences(kind: type[StabilityError]) -> None:
     assert re.fullmatch(r"[A-Z][^\n]{8,150}\.", kind.advice)
 
 
-def test_every_class_that_can_be_raised_has_an_advice_of_its_own() -> None:
+def test_every_concrete_class_has_its_own_advice() -> None:
     concrete = [kind for kind in ALL if kind not in {StabilityError, StabilityStatusError}]
     assert [kind for kind in concrete if "advice" not in vars(kind)] == []
 
 
 @pytest.mark.parametrize("duplicate", COPIES)
 @pytest.mark.parametrize("error", INSTANCES, ids=lambda error: type(error).__name__)
-def test_a_copy_and_a_pickle_keep_everything(
+def test_copies_and_pickles_keep_everything(
     error: StabilityError, duplicate: Callable[[StabilityError], StabilityError]
 ) -> None:
     again = duplicate(error)
@@ -165,23 +165,23 @@ def test_a_copy_and_a_pickle_keep_everything(
     assert (again.transient, again.pause) == (error.transient, error.pause)
 
 
-def test_the_instances_that_are_copied_are_of_every_class() -> None:
+def test_copied_instances_cover_every_class() -> None:
     assert {type(each) for each in INSTANCES} == set(ALL)
 
 
-def test_a_note_survives_pickling() -> None:
+def test_note_survives_pickling() -> None:
     error = ServerError("x", status_code=500)
     error.add_note("seen at night")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
     assert again.__notes__ == ["seen at night"]
 
 
-def test_each_status_has_the_class_of_the_drawing() -> None:
+def test_every_status_has_its_class() -> None:
     expected = dict.fromkeys(range(400, 500), BadRequestError) | dict.fromkeys(range(500, 600), ServerError)
     assert {status: status_error_class(status) for status in range(400, 600)} == expected | OWN_CLASSES
 
 
-def test_of_all_statuses_429_and_those_from_500_on_are_transient() -> None:
+def test_only_429_and_5xx_are_transient() -> None:
     transient = {status for status in range(400, 600) if status_error_class(status).transient}
     assert transient == {429, *range(500, 600)}
 
@@ -197,7 +197,7 @@ def test_of_all_statuses_429_and_those_from_500_on_are_transient() -> None:
         (AuthenticationError, None, 0.0),
     ],
 )
-def test_the_pause_is_what_the_service_asked_for_and_a_minute_after_a_silent_429(
+def test_pause_is_retry_after_or_60_s_after_a_429_without_one(
     kind: type[StabilityStatusError], retry_after: float | None, pause: float
 ) -> None:
     assert kind("x", status_code=400, retry_after=retry_after).pause == pause
@@ -206,11 +206,11 @@ def test_the_pause_is_what_the_service_asked_for_and_a_minute_after_a_silent_429
 @pytest.mark.parametrize(
     "error", [each for each in INSTANCES if not isinstance(each, StabilityStatusError)], ids=repr
 )
-def test_an_error_without_a_status_asks_for_no_pause(error: StabilityError) -> None:
+def test_error_without_a_status_has_no_pause(error: StabilityError) -> None:
     assert error.pause == 0
 
 
-def test_a_status_error_that_was_told_nothing_more_knows_nothing_more() -> None:
+def test_attributes_of_a_status_error_default_to_none() -> None:
     error = StabilityStatusError("x", status_code=418)
     assert vars(error) == {
         "status_code": 418,
@@ -264,7 +264,7 @@ class Raising(BaseAdapter):
 
 
 @pytest.mark.parametrize("kind", LOWER, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
-def test_every_exception_of_the_layers_below_becomes_one_of_the_tree(kind: type[Exception]) -> None:
+def test_every_exception_of_requests_and_urllib3_is_mapped(kind: type[Exception]) -> None:
     client = StabilityClient(Settings(KEY, base_url="https://api.example"), max_retries=0)
     client.session.mount("https://", Raising(build(kind)))
     with contextlib.closing(client), pytest.raises(StabilityError) as caught:

@@ -21,17 +21,17 @@ from airflow_provider_stability.provider_info import get_provider_info
 from airflow_provider_stability.sensors.balance import BalanceSensor
 
 
-def test_the_entry_point_leads_to_the_metadata() -> None:
+def test_entry_point_returns_the_metadata() -> None:
     (point,) = (each for each in entry_points(group="apache_airflow_provider") if "stability" in each.value)
     assert point.load()() == get_provider_info()
 
 
-def test_airflow_finds_the_provider_with_the_packages_version() -> None:
+def test_airflow_finds_the_provider_and_its_version() -> None:
     provider = ProvidersManager().providers["airflow-provider-stability"]
     assert provider.version == version("airflow-provider-stability") == airflow_provider_stability.__version__
 
 
-def test_airflow_finds_the_connection_type_and_makes_the_hook_from_it() -> None:
+def test_airflow_finds_the_hook_of_the_connection_type() -> None:
     hook = ProvidersManager().hooks["stability"]
     assert hook is not None
     assert hook.hook_name == "Stability AI"
@@ -39,11 +39,11 @@ def test_airflow_finds_the_connection_type_and_makes_the_hook_from_it() -> None:
     assert "stability_conn_id" in inspect.signature(StabilityHook.__init__).parameters
 
 
-def test_the_link_is_registered() -> None:
+def test_link_is_registered() -> None:
     assert "airflow_provider_stability.links.BillingLink" in ProvidersManager().extra_links_class_names
 
 
-def test_every_module_and_class_that_the_metadata_names_is_there() -> None:
+def test_metadata_lists_exactly_the_modules_that_exist() -> None:
     info = get_provider_info()
     kinds = ("hooks", "sensors", "operators")
     declared = {module for kind in kinds for entry in info[kind] for module in entry["python-modules"]}
@@ -64,7 +64,7 @@ def test_every_module_and_class_that_the_metadata_names_is_there() -> None:
     assert declared == found
 
 
-def test_the_declarative_form_labels_hides_and_explains() -> None:
+def test_declarative_form_has_labels_hidden_fields_and_help() -> None:
     (kind,) = get_provider_info()["connection-types"]
     assert kind["ui-field-behaviour"] == {
         "hidden-fields": list(HIDDEN_FIELDS),
@@ -78,7 +78,7 @@ def test_the_declarative_form_labels_hides_and_explains() -> None:
         assert field["schema"]["type"][1] == "null"
 
 
-def test_the_forms_defaults_are_the_ones_that_count() -> None:
+def test_form_defaults_mean_the_same_as_empty_fields() -> None:
     from airflow_provider_stability.connection.settings import Settings  # noqa: PLC0415  # only here
 
     fresh: Any = Settings.parse("any", password="sk-1234567")
@@ -87,7 +87,7 @@ def test_the_forms_defaults_are_the_ones_that_count() -> None:
     assert by_form == fresh
 
 
-def test_an_older_airflow_draws_the_same_form_from_the_hooks_methods() -> None:
+def test_hook_methods_return_the_same_form() -> None:
     behaviour = StabilityHook.get_ui_field_behaviour()
     assert behaviour == {
         "hidden_fields": list(HIDDEN_FIELDS),
@@ -96,7 +96,7 @@ def test_an_older_airflow_draws_the_same_form_from_the_hooks_methods() -> None:
     }
 
 
-def test_airflow_shows_every_field_of_the_form_with_its_label_and_help() -> None:
+def test_airflow_shows_every_field_with_label_and_help() -> None:
     shown = form_of_airflow_3() if AIRFLOW_V_3_0_PLUS else form_of_airflow_2()
     assert shown == {name: (field.label, field.help) for name, field in EXTRA_FIELDS.items()}
 
@@ -125,7 +125,7 @@ def form_of_airflow_3() -> dict[str, tuple[str, str]]:
     return {name: (field["schema"]["title"], field["description"]) for name, field in fields}
 
 
-def test_importing_the_sensor_brings_no_http_library() -> None:
+def test_importing_the_sensor_imports_no_heavy_library() -> None:
     code = (
         "import sys; from airflow.providers.common.compat.sdk import BaseSensorOperator, BaseHook;"
         "before = set(sys.modules); from airflow_provider_stability.sensors.balance import BalanceSensor;"
@@ -140,7 +140,7 @@ def test_importing_the_sensor_brings_no_http_library() -> None:
     assert {name.split(".")[0] for name in brought} & heavy == set()
 
 
-def test_the_gate_has_the_button() -> None:
+def test_sensor_has_the_buy_credits_link() -> None:
     assert [link.name for link in BalanceSensor(task_id="gate", min_credits=1).operator_extra_links] == [
         "Buy credits"
     ]

@@ -1,4 +1,4 @@
-"""What goes over the wire, header by header, and to whom the key goes."""
+"""The requests of the client, header by header, and which hosts receive the key."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ CLIENT = {"Stability-Client-ID": "my great plugin", "Stability-Client-Version": 
         ("/v1alpha/user/balance", SCOPE, "org-c", {"Organization": "org-c"}),
     ],
 )
-def test_a_request_is_the_one_of_the_specification_header_by_header(
+def test_request_has_exactly_the_headers_of_the_specification(
     simulator: Simulator,
     path: str,
     extra: dict[str, str],
@@ -117,7 +117,7 @@ def test_a_request_is_the_one_of_the_specification_header_by_header(
 
 
 @pytest.mark.parametrize(("version", "sent"), [("v1", f"Bearer {KEY}"), ("v1alpha", KEY)])
-def test_a_key_given_with_bearer_in_front_is_sent_as_the_version_wants_it(
+def test_bearer_prefix_of_the_key_is_sent_only_if_the_version_wants_it(
     simulator: Simulator, version: str, sent: str
 ) -> None:
     with client(simulator, key=f" Bearer {KEY}\n", api_version=version) as asking:
@@ -129,7 +129,7 @@ def test_a_key_given_with_bearer_in_front_is_sent_as_the_version_wants_it(
     ("extra", "argument", "credits_"),
     [({}, None, 7.5), ({"organization": "org-b"}, None, 25.0), ({"organization": "org-b"}, "org-c", 3.0)],
 )
-def test_the_balance_is_that_of_the_organization_that_was_asked_for(
+def test_balance_is_of_the_requested_organization(
     simulator: Simulator, extra: dict[str, str], argument: str | None, credits_: float
 ) -> None:
     with client(simulator, **extra) as asking:
@@ -137,13 +137,13 @@ def test_the_balance_is_that_of_the_organization_that_was_asked_for(
 
 
 @pytest.mark.parametrize("organization", ["", " ", "org b", "org-b\r\nX-Evil: 1"])
-def test_nothing_is_sent_for_an_organization_that_is_none(simulator: Simulator, organization: str) -> None:
+def test_invalid_organization_is_refused_without_a_request(simulator: Simulator, organization: str) -> None:
     with client(simulator) as asking, pytest.raises(StabilityParameterError):
         asking.get_balance(organization)
     assert simulator.count() == 0
 
 
-def test_the_account_is_what_the_service_sent_with_fields_that_are_new(simulator: Simulator) -> None:
+def test_account_keeps_unknown_fields(simulator: Simulator) -> None:
     simulator.fail(
         body='{"id": "user-1", "email": "a@b", "plan": {"x": 1}, "organizations": '
         '[{"id": "org-1", "name": "N", "role": "MEMBER", "is_default": true, "seats": 3}]}'
@@ -160,7 +160,7 @@ def test_the_account_is_what_the_service_sent_with_fields_that_are_new(simulator
     }
 
 
-def test_a_balance_with_a_field_that_is_new_is_a_balance(simulator: Simulator) -> None:
+def test_balance_may_have_unknown_fields(simulator: Simulator) -> None:
     simulator.fail(body='{"credits": 4, "currency": "credits", "expires": null}')
     with client(simulator) as asking:
         assert asking.get_balance().credits == 4.0
@@ -168,7 +168,7 @@ def test_a_balance_with_a_field_that_is_new_is_a_balance(simulator: Simulator) -
 
 @pytest.mark.parametrize("prefix", ["", "/", "/gateway", "/gate/way/"])
 @pytest.mark.parametrize("endpoint", ["/v1/x", "v1/x", "/v1/x?a=1"])
-def test_a_path_in_the_base_url_stands_before_every_endpoint(
+def test_path_of_the_base_url_precedes_every_endpoint(
     simulator: Simulator, prefix: str, endpoint: str
 ) -> None:
     simulator.fail(body='{"credits": 1}', times=None)
@@ -179,7 +179,7 @@ def test_a_path_in_the_base_url_stands_before_every_endpoint(
     assert [each.path for each in simulator.requests] == [f"{before}/v1/user/balance", f"{before}/v1/x"]
 
 
-def test_many_calls_share_one_connection_also_past_errors() -> None:
+def test_calls_share_one_tcp_connection_even_after_errors() -> None:
     threads: list[threading.Thread] = []  # of the simulator: it has one for each connection
     with (
         Simulator(api_key=KEY, on_answer=lambda _: threads.append(threading.current_thread())) as simulator,
@@ -200,13 +200,13 @@ def test_many_calls_share_one_connection_also_past_errors() -> None:
     assert len(set(threads)) == 1
 
 
-def test_a_closed_client_can_be_used_again(simulator: Simulator) -> None:
+def test_closed_client_can_be_used_again(simulator: Simulator) -> None:
     with client(simulator) as asking:
         asking.close()
         assert asking.get_balance().credits == 7.5
 
 
-def test_run_sends_what_it_is_given_and_returns_the_whole_answer(simulator: Simulator) -> None:
+def test_run_sends_its_arguments_and_returns_the_whole_response(simulator: Simulator) -> None:
     with client(simulator, **SCOPE) as asking:
         answer = asking.run(
             GENERATION, "post", json={"text_prompts": [{"text": "a lighthouse"}]}, headers={"X-Trace": "7"}
@@ -225,7 +225,7 @@ def test_run_sends_what_it_is_given_and_returns_the_whole_answer(simulator: Simu
     assert simulator.credits("org-b") == 24.0
 
 
-def test_headers_given_to_run_win_over_the_connections_but_not_over_its_key(simulator: Simulator) -> None:
+def test_headers_of_run_override_the_connections_but_not_its_key(simulator: Simulator) -> None:
     with client(simulator, **SCOPE) as asking:
         asking.run(
             "v1/engines/list",
@@ -239,7 +239,7 @@ def test_headers_given_to_run_win_over_the_connections_but_not_over_its_key(simu
     assert authorization(simulator) == [f"Bearer {KEY}"]
 
 
-def test_run_can_leave_the_body_to_the_caller(simulator: Simulator) -> None:
+def test_run_with_stream_leaves_the_body_to_the_caller(simulator: Simulator) -> None:
     with client(simulator) as asking:
         answer = asking.run("/v1/engines/list", stream=True)
         assert answer.raw.read(1) == b"["
@@ -254,7 +254,7 @@ def test_run_can_leave_the_body_to_the_caller(simulator: Simulator) -> None:
         *("", "/", "///", " ", "//[", "http://["),
     ],
 )
-def test_run_refuses_what_is_no_path_below_the_base_url(simulator: Simulator, endpoint: str) -> None:
+def test_run_refuses_an_endpoint_that_is_not_a_path(simulator: Simulator, endpoint: str) -> None:
     with client(simulator) as asking, pytest.raises(StabilityParameterError) as caught:
         asking.run(endpoint)
     assert str(caught.value).startswith(f"endpoint is {endpoint!r}; it must be a path below ")
@@ -271,7 +271,7 @@ def test_no_endpoint_changes_the_host(simulator: Simulator, endpoint: str) -> No
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_the_session_used_for_another_host_does_not_carry_the_key(
+def test_session_does_not_send_the_key_to_another_host(
     simulator: Simulator, other: Simulator, version: str
 ) -> None:
     with client(simulator, api_version=version) as asking:
@@ -282,7 +282,7 @@ def test_the_session_used_for_another_host_does_not_carry_the_key(
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_a_redirect_to_another_host_that_is_followed_does_not_carry_the_key(
+def test_followed_redirect_to_another_host_does_not_carry_the_key(
     simulator: Simulator, other: Simulator, version: str
 ) -> None:
     simulator.fail(302, headers={"Location": f"{other.base_url}/{version}/engines/list"}, times=2)
@@ -304,7 +304,7 @@ def netrc(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "sent"), [("v1", f"Bearer {KEY}"), ("v1alpha", KEY)])
-def test_a_netrc_that_names_the_host_does_not_replace_the_key(
+def test_netrc_does_not_replace_the_key(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, sent: str
 ) -> None:
     netrc(monkeypatch, tmp_path)
@@ -314,7 +314,7 @@ def test_a_netrc_that_names_the_host_does_not_replace_the_key(
     assert authorization(simulator) == [sent, sent]
 
 
-def test_a_netrc_does_not_replace_the_key_on_a_redirect_within_the_host_either(
+def test_netrc_does_not_replace_the_key_on_a_redirect_within_the_host(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc(monkeypatch, tmp_path)
@@ -324,7 +324,7 @@ def test_a_netrc_does_not_replace_the_key_on_a_redirect_within_the_host_either(
     assert authorization(simulator) == [f"Bearer {KEY}", f"Bearer {KEY}"]
 
 
-def test_a_base_url_with_a_name_in_capitals_gets_the_key(simulator: Simulator) -> None:
+def test_base_url_in_upper_case_receives_the_key(simulator: Simulator) -> None:
     settings = Settings.parse("c", password=KEY, host=f"HTTP://LocalHost:{simulator.port}")
     with contextlib.closing(StabilityClient(settings, max_retries=0)) as asking:
         assert asking.get_balance().credits == 7.5

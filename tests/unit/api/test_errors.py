@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the way, from real sockets: which error it is, and what it never shows."""
+"""Failures of a call, over real sockets: which error they become, and what it never shows."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def client(url: str, **fields: Any) -> Iterator[StabilityClient]:
 
 
 def failure(url: str, **fields: Any) -> StabilityError:
-    """Return the error of asking for the balance, once it was seen to be fit for a log."""
+    """Return the error of reading the balance, after checking that it is safe to log."""
     with client(url, **fields) as asking, pytest.raises(StabilityError) as caught:
         asking.get_balance()
     error = caught.value
-    # An error reporter walks these: the lower layers' exceptions hold the request and with it the key.
+    # Error reporters follow these: the lower layers' exceptions hold the request, and with it the key.
     assert error.__cause__ is None
     assert error.__context__ is None
     assert str(error).isprintable()
@@ -75,7 +75,7 @@ def failure(url: str, **fields: Any) -> StabilityError:
         *((status, (exceptions.ServerError, True, 0.0)) for status in (500, 501, 502, 503, 504, 529, 599)),
     ],
 )
-def test_a_status_is_the_error_of_the_tree_with_all_that_the_service_said(
+def test_status_becomes_its_error_with_the_attributes_of_the_body(
     simulator: Simulator, version: str, status: int, expected: tuple[type[StabilityError], bool, float]
 ) -> None:
     simulator.fail(status, body=BODIES[version], content_type=TYPES[version])
@@ -96,7 +96,7 @@ def test_a_status_is_the_error_of_the_tree_with_all_that_the_service_said(
     ("header", "retry_after"),
     [("30", 30.0), ("0", 0.0), ("Thu, 01 Jan 2015 00:00:00 GMT", 0.0), ("soon", None)],
 )
-def test_a_retry_after_is_kept(
+def test_retry_after_is_kept(
     simulator: Simulator, status: int, header: str, retry_after: float | None
 ) -> None:
     simulator.fail(status, retry_after=header)
@@ -107,7 +107,7 @@ def test_a_retry_after_is_kept(
     assert ("(retry after " in str(error)) is (retry_after is not None)
 
 
-def test_a_retry_after_that_is_a_date_counts_from_the_answers_own() -> None:
+def test_retry_after_date_counts_from_the_date_header() -> None:
     when = "Retry-After: Sun, 06 Nov 1994 08:50:19 GMT\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT"
     with raw_server(always(http(f"429 Slow down\r\n{when}", "{}"))) as url:
         assert failure(url).pause == 42.0
@@ -121,9 +121,7 @@ def test_a_retry_after_that_is_a_date_counts_from_the_answers_own() -> None:
     ],
     ids=lambda body: body[:12] or "empty",
 )
-def test_an_error_body_that_is_none_of_the_services_leaves_the_status(
-    simulator: Simulator, body: str
-) -> None:
+def test_foreign_error_body_is_ignored(simulator: Simulator, body: str) -> None:
     simulator.fail(502, body=body, content_type="text/html")
     error = failure(simulator.base_url)
     assert type(error) is exceptions.ServerError
@@ -140,7 +138,7 @@ def test_an_error_body_that_is_none_of_the_services_leaves_the_status(
     ],
     ids=lambda value: value[:12],
 )
-def test_what_an_error_body_says_is_one_bounded_line_fit_for_a_log(
+def test_text_of_an_error_body_is_sanitized_and_truncated(
     simulator: Simulator, field: str, value: str
 ) -> None:
     simulator.fail(400, body=f'{{"{field}": {value}}}')
@@ -153,9 +151,7 @@ def test_what_an_error_body_says_is_one_bounded_line_fit_for_a_log(
 
 @pytest.mark.parametrize("status", [401, 429, 503])
 @pytest.mark.parametrize("broken", ["cut", "gzip"])
-def test_a_status_counts_although_the_body_behind_it_is_broken(
-    simulator: Simulator, status: int, broken: str
-) -> None:
+def test_status_counts_although_the_body_is_broken(simulator: Simulator, status: int, broken: str) -> None:
     gzip = {"Content-Encoding": "gzip"} if broken == "gzip" else None
     simulator.fail(status, retry_after=40, cut_body=gzip is None, headers=gzip)
     error = failure(simulator.base_url)
@@ -172,14 +168,14 @@ def test_a_status_counts_although_the_body_behind_it_is_broken(
     ],
     ids=lambda body: body[:24] or "empty",
 )
-def test_a_success_without_a_finite_number_is_a_broken_answer(simulator: Simulator, body: str) -> None:
+def test_success_without_a_finite_number_is_an_invalid_response(simulator: Simulator, body: str) -> None:
     simulator.fail(body=body, content_type="text/html; charset=utf-8")
     error = failure(simulator.base_url)
     assert (type(error), error.transient) == (StabilityResponseError, True)
     assert "GET /v1/user/balance" in str(error)
 
 
-def test_a_broken_account_names_the_fields_and_repeats_none_of_its_values(simulator: Simulator) -> None:
+def test_invalid_account_is_refused_with_field_names_and_without_values(simulator: Simulator) -> None:
     simulator.fail(body='{"id": 4711, "email": ["ada@example.com"], "organizations": [{"name": "Secret"}]}')
     with client(simulator.base_url) as asking, pytest.raises(StabilityResponseError) as caught:
         asking.get_account()
@@ -187,21 +183,21 @@ def test_a_broken_account_names_the_fields_and_repeats_none_of_its_values(simula
     assert not re.search("4711|ada@|Secret", str(caught.value))
 
 
-def test_negative_credits_are_a_number(simulator: Simulator) -> None:
+def test_negative_credits_are_valid(simulator: Simulator) -> None:
     simulator.set_credits(-12.5)
     with client(simulator.base_url) as asking:
         assert asking.get_balance().credits == -12.5
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "cut body"])
-def test_a_connection_that_breaks_off_is_transient(simulator: Simulator, *, reset: bool) -> None:
+def test_interrupted_response_is_transient(simulator: Simulator, *, reset: bool) -> None:
     simulator.fail(reset=reset, cut_body=not reset)
     error = failure(simulator.base_url)
     assert (type(error), error.transient) == (StabilityConnectionError, True)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}", "https://127.0.0.1:{}", "http://nonexistent.invalid"])
-def test_a_host_that_cannot_be_reached_is_transient(url: str) -> None:
+def test_unreachable_host_is_transient(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         free = listening.getsockname()[1]
     error = failure(url.format(free))
@@ -225,7 +221,7 @@ def test_a_host_that_cannot_be_reached_is_transient(url: str) -> None:
     ],
     ids=lambda sent: sent[:60].decode(),
 )
-def test_an_answer_that_is_no_http_is_transient(sent: bytes) -> None:
+def test_invalid_http_is_transient(sent: bytes) -> None:
     with raw_server(always(sent)) as url:
         error = failure(url)
     assert isinstance(error, StabilityConnectionError | StabilityResponseError)
@@ -233,7 +229,7 @@ def test_an_answer_that_is_no_http_is_transient(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed_and_says_where_it_leads(simulator: Simulator, status: int) -> None:
+def test_redirect_is_not_followed_and_its_target_is_named(simulator: Simulator, status: int) -> None:
     with Simulator(api_key=KEY) as other:
         simulator.fail(status, headers={"Location": f"{other.base_url}/v1/user/balance"})
         error = failure(simulator.base_url)
@@ -246,7 +242,7 @@ def test_a_redirect_is_not_followed_and_says_where_it_leads(simulator: Simulator
     "target",
     ["", "/", "http://", "http://[", "http://[x]/", "//", "http://h:99999/", "http://.h/", "\xff", "%"],
 )
-def test_a_redirect_to_nowhere_is_a_broken_answer(target: str) -> None:
+def test_redirect_with_an_invalid_target_is_an_invalid_response(target: str) -> None:
     with raw_server(always(http(f"302 Found\r\nLocation: {target}"))) as url:
         error = failure(url)
     assert (type(error), error.transient) == (StabilityResponseError, True)
@@ -266,7 +262,7 @@ def https(authority: trustme.CA) -> Iterator[Simulator]:
 
 
 @pytest.mark.parametrize(("host", "trusted"), [("127.0.0.1", False), ("localhost", True)])
-def test_a_certificate_that_is_not_trusted_or_is_another_hosts_is_permanent(
+def test_untrusted_certificate_is_permanent(
     authority: trustme.CA, https: Simulator, host: str, *, trusted: bool
 ) -> None:
     with authority.cert_pem.tempfile() as path:
@@ -277,7 +273,7 @@ def test_a_certificate_that_is_not_trusted_or_is_another_hosts_is_permanent(
 
 
 @pytest.mark.parametrize("text", ["no certificate", "", None])
-def test_a_file_of_certificates_that_is_none_or_went_away_is_permanent(
+def test_missing_or_invalid_certificate_file_is_permanent(
     https: Simulator, tmp_path: Path, text: str | None
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -288,7 +284,7 @@ def test_a_file_of_certificates_that_is_none_or_went_away_is_permanent(
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 @pytest.mark.parametrize("verify", ["the right file", False])
-def test_the_connections_word_on_certificates_holds_against_the_environments(
+def test_verify_of_the_connection_overrides_the_environments(
     authority: trustme.CA, https: Simulator, monkeypatch: pytest.MonkeyPatch, *, verify: str | bool
 ) -> None:
     with trustme.CA().cert_pem.tempfile() as wrong, authority.cert_pem.tempfile() as right:
@@ -298,7 +294,7 @@ def test_the_connections_word_on_certificates_holds_against_the_environments(
             assert asking.session.get(f"{https.base_url}/v1/user/account").status_code == 200
 
 
-def test_a_certificate_that_the_environment_trusts_is_trusted(
+def test_certificate_that_the_environment_trusts_is_trusted(
     authority: trustme.CA, https: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with authority.cert_pem.tempfile() as path, client(https.base_url) as asking:
@@ -306,9 +302,7 @@ def test_a_certificate_that_the_environment_trusts_is_trusted(
         assert asking.get_balance().credits == 10.0
 
 
-def test_http_on_a_port_for_https_is_transient_and_so_is_the_other_way_round(
-    simulator: Simulator, https: Simulator
-) -> None:
+def test_http_on_an_https_port_and_the_reverse_are_transient(simulator: Simulator, https: Simulator) -> None:
     for url in (https.base_url.replace("https:", "http:"), simulator.base_url.replace("http:", "https:")):
         error = failure(url)
         assert (type(error), error.transient) == (StabilityConnectionError, True)

@@ -1,4 +1,4 @@
-"""Answers of the API: what is taken, what is refused, and nothing lost in between."""
+"""Responses of the API: which are valid, which are refused, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def account(value: object) -> Account:
     return Account.model_validate_json(json.dumps(value))
 
 
-def test_an_account_is_what_the_specification_says() -> None:
+def test_account_has_the_fields_of_the_specification() -> None:
     found = account(ACCOUNT)
     assert (found.id, found.email) == ("user-1234", "example@stability.ai")
     assert found.profile_picture == "https://api.stability.ai/example.png"
@@ -52,19 +52,19 @@ def test_an_account_is_what_the_specification_says() -> None:
     ],
     ids=["whole", "no picture", "null picture", "no organization", "more", "more inside", "unicode"],
 )
-def test_an_account_is_given_on_as_the_service_sent_it(value: dict[str, Any]) -> None:
+def test_account_to_dict_is_what_the_service_sent(value: dict[str, Any]) -> None:
     given = account(value).to_dict()
     assert given == value
     assert json.loads(json.dumps(given)) == value
 
 
-def test_an_absent_picture_is_none_and_is_not_made_up_on_the_way_out() -> None:
+def test_absent_picture_is_none_and_absent_in_to_dict() -> None:
     found = account(WITHOUT_PICTURE)
     assert found.profile_picture is None
     assert "profile_picture" not in found.to_dict()
 
 
-def test_a_field_that_is_new_can_be_read() -> None:
+def test_unknown_field_can_be_read() -> None:
     assert account({**ACCOUNT, "plan": "pro"}).model_extra == {"plan": "pro"}
 
 
@@ -78,7 +78,7 @@ def test_a_field_that_is_new_can_be_read() -> None:
         ([{**MINE, "is_default": True}, OTHER], "org-1234"),
     ],
 )
-def test_the_default_organization_is_the_marked_one(
+def test_default_organization_is_the_marked_one(
     organizations: list[dict[str, Any]], default: str | None
 ) -> None:
     found = account({**ACCOUNT, "organizations": organizations}).default_organization
@@ -103,20 +103,20 @@ def test_the_default_organization_is_the_marked_one(
         ({"organizations": [{**MINE, "role": 1}]}, "organizations.0.role"),
     ],
 )
-def test_an_account_with_a_field_of_another_type_is_refused(change: dict[str, Any], field: str) -> None:
+def test_account_with_a_field_of_another_type_is_refused(change: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         account({**ACCOUNT, **change})
     assert [".".join(map(str, each["loc"])) for each in caught.value.errors()] == [field]
 
 
 @pytest.mark.parametrize("field", ["id", "email", "organizations"])
-def test_an_account_without_a_field_that_has_to_be_there_is_refused(field: str) -> None:
+def test_account_without_a_required_field_is_refused(field: str) -> None:
     with pytest.raises(ValidationError, match=field):
         account({name: value for name, value in ACCOUNT.items() if name != field})
 
 
 @pytest.mark.parametrize("field", ["id", "name", "role", "is_default"])
-def test_an_organization_without_one_of_its_fields_is_refused(field: str) -> None:
+def test_organization_without_a_required_field_is_refused(field: str) -> None:
     part = {name: value for name, value in MINE.items() if name != field}
     with pytest.raises(ValidationError, match=field):
         account({**ACCOUNT, "organizations": [part]})
@@ -134,7 +134,7 @@ def test_an_organization_without_one_of_its_fields_is_refused(field: str) -> Non
         ('{"credits": 1, "currency": "EUR"}', 1.0),
     ],
 )
-def test_a_balance_is_a_finite_float(text: str, credits_: float) -> None:
+def test_balance_is_a_finite_float(text: str, credits_: float) -> None:
     found = Balance.model_validate_json(text).credits
     assert type(found) is float
     assert found == credits_
@@ -167,12 +167,12 @@ def test_a_balance_is_a_finite_float(text: str, credits_: float) -> None:
     ],
     ids=lambda text: text[:25] or "empty",
 )
-def test_what_is_no_finite_number_is_never_a_balance(text: str) -> None:
+def test_anything_but_a_finite_number_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         Balance.model_validate_json(text)
 
 
-def test_an_answer_cannot_be_changed() -> None:
+def test_models_are_frozen() -> None:
     balance = Balance(credits=1.0)
     with pytest.raises(ValidationError, match="frozen"):
         balance.credits = 2.0

@@ -116,7 +116,7 @@ def test_date_counts_from_our_clock_without_a_readable_date_header(date: str | N
     assert parse_retry_after(formatdate(NOW - 45, usegmt=True), date, now=lambda: NOW) == 0.0
 
 
-def test_our_clock_is_this_machines() -> None:
+def test_default_clock_is_the_system_clock() -> None:
     in_an_hour = formatdate(time.time() + 3600, usegmt=True)
     assert parse_retry_after(in_an_hour) == pytest.approx(3600, abs=60)
 

@@ -1,4 +1,4 @@
-"""Where the client's limits lie, to the byte and to the status, and what it does with odd arguments."""
+"""The exact limits of the client, and unusual arguments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def padded(body: bytes, size: int) -> bytes:
     return b" " * (size - len(body)) + body
 
 
-def test_an_answer_may_have_a_mebibyte_and_not_a_byte_more(simulator: Simulator) -> None:
+def test_response_is_limited_to_1_mib(simulator: Simulator) -> None:
     with client(simulator.base_url) as asking:
         simulator.fail(body=padded(b'{"credits": 42}', MEBIBYTE))
         assert asking.get_balance().credits == 42
@@ -46,7 +46,7 @@ def test_an_answer_may_have_a_mebibyte_and_not_a_byte_more(simulator: Simulator)
             asking.get_balance()
 
 
-def test_of_an_errors_body_64_kibibytes_are_read(simulator: Simulator) -> None:
+def test_error_body_is_truncated_at_64_kib(simulator: Simulator) -> None:
     said = b'{"name": "odd", "message": "late"}'
     with client(simulator.base_url) as asking:
         simulator.fail(status=418, body=padded(said, 65536))
@@ -60,7 +60,7 @@ def test_of_an_errors_body_64_kibibytes_are_read(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize(("status", "is_success"), [(200, True), (299, True), (300, False), (399, False)])
-def test_the_first_failure_is_300(status: int, *, is_success: bool) -> None:
+def test_statuses_from_300_are_failures(status: int, *, is_success: bool) -> None:
     head = f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n".encode()
     with raw_server(Sender(head, b"{}", 1)) as url, client(url) as asking:
         if is_success:
@@ -71,7 +71,7 @@ def test_the_first_failure_is_300(status: int, *, is_success: bool) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, math.inf, math.nan], ids=repr)
-def test_a_timeout_for_run_that_is_no_time_is_refused(simulator: Simulator, timeout: float) -> None:
+def test_run_refuses_an_invalid_timeout(simulator: Simulator, timeout: float) -> None:
     with client(simulator.base_url) as asking:
         with pytest.raises(StabilityParameterError, match=f"^timeout is {timeout!r}; it must be a number"):
             asking.run(ENGINES, timeout=timeout)
@@ -79,14 +79,16 @@ def test_a_timeout_for_run_that_is_no_time_is_refused(simulator: Simulator, time
         assert asking.run(ENGINES, timeout=None).status_code == 200  # the connection's
 
 
-def test_the_smallest_timeout_is_one(simulator: Simulator) -> None:
+def test_run_accepts_a_timeout_below_1_second(simulator: Simulator) -> None:
     simulator.fail(delay=60)
     with client(simulator.base_url) as asking, pytest.raises(StabilityTimeoutError, match=r"within 0\.5 s"):
         asking.run(ENGINES, timeout=0.5)
 
 
 @pytest.mark.parametrize("endpoint", [None, 5, b"/v1/engines/list", ["/v1"]], ids=repr)
-def test_an_endpoint_that_is_no_text_is_refused_with_an_example(simulator: Simulator, endpoint: Any) -> None:
+def test_endpoint_that_is_not_a_string_is_refused_with_an_example(
+    simulator: Simulator, endpoint: Any
+) -> None:
     with client(simulator.base_url) as asking, pytest.raises(StabilityParameterError) as caught:
         asking.run(endpoint)
     assert str(caught.value).startswith(f"endpoint is {endpoint!r}; it must be a path below http://")
@@ -95,14 +97,14 @@ def test_an_endpoint_that_is_no_text_is_refused_with_an_example(simulator: Simul
 
 
 @pytest.mark.parametrize("endpoint", ["X", "/X", "XX/XX"])
-def test_a_path_is_asked_for_letter_by_letter(simulator: Simulator, endpoint: str) -> None:
+def test_endpoint_is_requested_as_given(simulator: Simulator, endpoint: str) -> None:
     simulator.fail(body="{}")
     with client(simulator.base_url) as asking:
         asking.run(endpoint)
     assert simulator.requests[0].path == f"/{endpoint.lstrip('/')}"
 
 
-def test_certificates_can_be_those_of_one_call() -> None:
+def test_run_accepts_certificates_for_one_call() -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -114,7 +116,7 @@ def test_certificates_can_be_those_of_one_call() -> None:
         assert asking.run(ENGINES, verify=path).status_code == 200
 
 
-def test_the_first_repetition_comes_within_half_a_second(simulator: Simulator) -> None:
+def test_first_retry_comes_within_half_a_second(simulator: Simulator) -> None:
     seconds: list[float] = []
     with client(simulator.base_url, 1, sleep=seconds.append) as asking:
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""No form of a secret that a service or a proxy echoes is shown, and nothing else is lost."""
+"""No form of a secret that a service or proxy echoes is shown, and nothing else is masked."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def decoded(text: str) -> Iterator[str]:
         (repr({"Authorization": f"Bearer {KEY}"}), "{'Authorization': 'Bearer ***'}"),
     ],
 )
-def test_the_key_is_masked_whole_encoded_or_in_part(text: str, shown: str) -> None:
+def test_key_is_masked_whole_encoded_or_in_part(text: str, shown: str) -> None:
     assert Redactor([KEY])(text) == shown
 
 
 @pytest.mark.parametrize("text", ["", "nothing to hide", "sk-cana", KEY[:7], "***", "\0\n\u20ac"])
-def test_text_without_the_key_stays_as_it_is(text: str) -> None:
+def test_text_without_the_key_is_unchanged(text: str) -> None:
     assert Redactor([KEY])(text) == text
 
 
 @pytest.mark.parametrize("length", range(8, len(KEY) + 1))
-def test_a_fragment_of_any_length_from_8_on_is_masked_wherever_it_begins(length: int) -> None:
+def test_fragment_of_8_characters_or_more_is_masked(length: int) -> None:
     scrub = Redactor([KEY])
     for start in range(len(KEY) - length + 1):
         assert scrub(f"<{KEY[start : start + length]}>") == "<***>"
@@ -78,9 +78,7 @@ def test_a_fragment_of_any_length_from_8_on_is_masked_wherever_it_begins(length:
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 @pytest.mark.parametrize("key", [PLAIN_KEY[:length] for length in (8, 9, 10, 11, 23, 24)] + [KEY], ids=len)
-def test_the_key_does_not_show_in_base64_of_a_text_around_it(
-    key: str, encode: Callable[[bytes], bytes]
-) -> None:
+def test_key_inside_a_base64_encoded_text_is_masked(key: str, encode: Callable[[bytes], bytes]) -> None:
     for before, after in product(["", "u", "u:", "u:p", "Bearer "], ["", "x", "\r\n", "&c="]):
         encoded = encode(f"{before}{key}{after}".encode()).decode()
         shown = Redactor([key])(encoded)
@@ -88,38 +86,38 @@ def test_the_key_does_not_show_in_base64_of_a_text_around_it(
         assert not [text for text in decoded(shown) if leaks(text, key)]
 
 
-def test_of_two_secrets_the_one_that_holds_the_other_is_masked_whole() -> None:
+def test_secret_that_contains_another_is_masked_as_a_whole() -> None:
     scrub = Redactor(["hunter2-pass", "http://ada:hunter2-pass@proxy:3128"])
     assert scrub("by http://ada:hunter2-pass@proxy:3128, hunter2-pass") == "by ***, ***"
 
 
-def test_secrets_side_by_side_are_both_masked() -> None:
+def test_adjacent_secrets_are_both_masked() -> None:
     assert Redactor(["first-secret", "second-secret"])("first-secretsecond-secret") == "******"
 
 
-def test_a_short_secret_is_masked_whole_only() -> None:
+def test_short_secret_is_masked_only_as_a_whole() -> None:
     scrub = Redactor(["pw1"])
     assert scrub("user:pw1@proxy") == "user:***@proxy"
     assert scrub("pw is short") == "pw is short"
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["", ""]])
-def test_an_empty_secret_masks_nothing(secrets: list[str]) -> None:
+def test_empty_secret_masks_nothing(secrets: list[str]) -> None:
     assert Redactor(secrets)("all of it") == "all of it"
 
 
-def test_a_secret_beyond_ascii_is_masked_too() -> None:
+def test_secret_beyond_ascii_is_masked() -> None:
     secret = "pa\u00dfwort-\u20ac-1234"
     scrub = Redactor([secret])
     assert scrub(f"a {secret} b {quote(secret, safe='')} c") == "a *** b *** c"
 
 
-def test_many_fragments_in_a_long_text_are_all_masked() -> None:
+def test_many_fragments_in_a_long_text_are_masked() -> None:
     text = f"{KEY[:9]}, {KEY[5:20]}; " * 500
     assert leaks(Redactor([KEY])(text), KEY) == []
 
 
-def test_the_scrubber_does_not_show_what_it_hides() -> None:
+def test_redactor_does_not_show_its_secrets() -> None:
     assert leaks(repr(Redactor([KEY])), KEY) == []
 
 
@@ -170,7 +168,7 @@ ECHOES = [
         ("200 OK\r\nContent-Type: %s", "{}"),
     ],
 )
-def test_a_key_that_an_answer_echoes_is_shown_nowhere(head: str, body: str, echo: str) -> None:
+def test_key_echoed_by_the_service_is_not_shown(head: str, body: str, echo: str) -> None:
     with one_answer(head.replace("%s", echo), body.replace("%s", echo)) as address:
         shown = failure(f"http://{address}")
     assert "GET /v1/user/balance" in shown
@@ -187,7 +185,7 @@ def failure_through(proxy: str, url: str, place: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("place", ["connection", "environment"])
 @pytest.mark.parametrize("echo", [PASSWORD, quote(PASSWORD, safe=""), f"Basic {BASIC}"])
-def test_a_proxy_password_that_the_proxy_echoes_is_shown_nowhere(
+def test_proxy_password_echoed_by_the_proxy_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, echo: str, place: str, scheme: str
 ) -> None:
     with one_answer(f"407 not {echo}", f'{{"message": "not {echo}"}}') as address:
@@ -200,7 +198,7 @@ def test_a_proxy_password_that_the_proxy_echoes_is_shown_nowhere(
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("place", ["connection", "environment"])
 @pytest.mark.parametrize("address", ["127.0.0.1:{closed}", "nonexistent.invalid:3128", "127.0.0.1:99999"])
-def test_the_password_of_a_proxy_that_cannot_be_reached_is_shown_nowhere(
+def test_password_of_an_unreachable_proxy_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, address: str, place: str, scheme: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -209,5 +207,5 @@ def test_the_password_of_a_proxy_that_cannot_be_reached_is_shown_nowhere(
     assert all_leaks(failure_through(proxy, f"{scheme}://api.example", place, monkeypatch)) == []
 
 
-def test_where_a_call_went_stays_readable_beside_a_proxy() -> None:
+def test_base_url_is_shown_with_a_proxy() -> None:
     assert "http://api.example" in failure("http://api.example", proxy="http://api.example.invalid:3128")

@@ -19,6 +19,8 @@ from airflow_provider_stability.exceptions import StabilityConfigurationError, S
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_provider_stability.connection.fields import ExtraField
+
 KEY = "sk-canary-7HqZw9PLkmXt"
 PROXY_PASSWORD = "hunter2-canary"
 PROXY = f"http://ada:{PROXY_PASSWORD}@proxy.example:3128"
@@ -57,7 +59,7 @@ def refusal(**fields: Any) -> str:
     return message
 
 
-def test_a_key_alone_is_a_usable_connection() -> None:
+def test_key_alone_is_a_usable_connection() -> None:
     assert parse() == Settings(
         api_key=KEY,
         base_url="https://api.stability.ai",
@@ -73,7 +75,7 @@ def test_a_key_alone_is_a_usable_connection() -> None:
 
 
 @pytest.mark.parametrize("empty", [None, "", "  "], ids=repr)
-def test_an_empty_field_of_a_form_means_its_default(empty: str | None) -> None:
+def test_empty_field_means_its_default(empty: str | None) -> None:
     assert parse(host=empty, port=None, extra=dict.fromkeys(EXTRA_FIELDS, empty)) == parse()
 
 
@@ -82,21 +84,21 @@ def test_an_empty_field_of_a_form_means_its_default(empty: str | None) -> None:
     [KEY, f" {KEY}\n", f"Bearer {KEY}", f"bearer  {KEY}", f"\tBEARER\t{KEY} ", f"Bearer\n{KEY}"],
     ids=repr,
 )
-def test_the_key_is_read_with_or_without_bearer_and_white_space(password: str) -> None:
+def test_key_may_have_a_bearer_prefix_and_white_space(password: str) -> None:
     assert parse(password=password).api_key == KEY
 
 
-def test_a_key_that_begins_as_the_word_does_is_left_whole() -> None:
+def test_key_that_starts_with_the_word_bearer_is_kept() -> None:
     assert parse(password="bearer-of-news").api_key == "bearer-of-news"
 
 
 @pytest.mark.parametrize("password", [None, "", " ", "Bearer", "Bearer ", " bearer\n"], ids=repr)
-def test_a_missing_key_is_said_to_be_missing(password: str | None) -> None:
+def test_missing_key_is_refused(password: str | None) -> None:
     assert "password is empty; it must be the API key" in refusal(password=password)
 
 
 @pytest.mark.parametrize("between", [" ", "\n", "\r\n", "\t", "\0", "\u00a0", "\u20ac", "\x7f", " Bearer "])
-def test_a_key_that_does_not_fit_a_header_is_refused_without_being_shown(between: str) -> None:
+def test_key_that_does_not_fit_a_header_is_refused_and_not_shown(between: str) -> None:
     message = refusal(password=f"sk-first{between}sk-second")
     assert "password contains a space or an unprintable character; it must be" in message
     assert "sk-first" not in message
@@ -138,7 +140,7 @@ def test_a_key_that_does_not_fit_a_header_is_refused_without_being_shown(between
         ("http://LOCALHOST.", None, "http://localhost"),
     ],
 )
-def test_the_host_is_read_however_it_is_written(host: str | None, port: int | None, url: str) -> None:
+def test_base_url_is_normalized(host: str | None, port: int | None, url: str) -> None:
     assert parse(host=host, port=port).base_url == url
 
 
@@ -150,7 +152,7 @@ def test_the_host_is_read_however_it_is_written(host: str | None, port: int | No
         *("api.example/a b", "api.example/\r\nX-Evil: 1", "api.example/%2e%2e", "\u20ac.example", "a" * 64),
     ],
 )
-def test_a_host_that_is_no_base_url_is_refused_and_shown(host: str) -> None:
+def test_invalid_host_is_refused_and_shown(host: str) -> None:
     assert f"host is {host!r}; it must be a base URL such as {DEFAULT_BASE_URL}" in refusal(host=host)
 
 
@@ -167,19 +169,19 @@ def test_a_host_that_is_no_base_url_is_refused_and_shown(host: str) -> None:
         *("https://[2001:db8::1", "2001:db8::1", "https://[nonsense]"),
     ],
 )
-def test_a_host_that_may_hold_a_secret_or_cannot_be_taken_apart_is_refused_unseen(host: str) -> None:
+def test_host_that_may_hold_a_secret_is_refused_and_not_shown(host: str) -> None:
     message = refusal(host=host)
     assert "host is not a URL, or has a user name or password in it; it must be a base URL" in message
     assert host not in message
 
 
-def test_two_ports_that_differ_are_refused() -> None:
+def test_port_that_contradicts_the_host_is_refused() -> None:
     message = refusal(host="api.example:8443", port=443)
     assert "port is 443, but host has port 8443; it must be the same, or empty" in message
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 70000])
-def test_a_port_that_does_not_exist_is_refused_and_shown(port: int) -> None:
+def test_port_out_of_range_is_refused_and_shown(port: int) -> None:
     message = refusal(host="api.example", port=port)
     assert "port" in message
     assert str(port) in message
@@ -189,7 +191,7 @@ def test_a_port_that_does_not_exist_is_refused_and_shown(port: int) -> None:
     "host",
     ["http://api.stability.ai", "HTTP://api.example:80/x", "http://10.0.0.1", "http://localhost.example"],
 )
-def test_plain_http_is_refused_beyond_this_machine_unless_it_is_allowed(host: str) -> None:
+def test_plain_http_to_another_machine_needs_allow_http(host: str) -> None:
     message = refusal(host=host)
     assert f"host is {host!r}, which would send the key unencrypted; it must be https://" in message
     assert "'allow_http'" in message
@@ -198,12 +200,12 @@ def test_plain_http_is_refused_beyond_this_machine_unless_it_is_allowed(host: st
 
 
 @pytest.mark.parametrize("no", [False, "false", "no", "off", "0", "FALSE", 0, None, ""], ids=repr)
-def test_allow_http_that_means_no_allows_nothing(no: object) -> None:
+def test_allow_http_false_allows_nothing(no: object) -> None:
     assert "unencrypted" in refusal(host="http://api.example", extra={"allow_http": no})
 
 
 @pytest.mark.parametrize("yes", [True, "true", "True", " yes ", "on", "1", 1], ids=repr)
-def test_allow_http_that_means_yes_is_understood(yes: object) -> None:
+def test_allow_http_true_in_every_spelling(yes: object) -> None:
     assert parse(host="http://api.example", extra={"allow_http": yes}).base_url == "http://api.example"
 
 
@@ -233,13 +235,13 @@ def test_allow_http_that_means_yes_is_understood(yes: object) -> None:
         ("proxy", " https://proxy.example ", "https://proxy.example"),
     ],
 )
-def test_a_good_value_of_an_extra_field_is_taken(name: str, value: object, read: object) -> None:
+def test_valid_value_of_an_extra_field_is_parsed(name: str, value: object, read: object) -> None:
     found = getattr(extra(**{name: value}), name)
     assert found == read
     assert type(found) is type(read)
 
 
-def test_certificates_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
+def test_certificates_may_be_a_file_or_a_directory(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("certificates")
     assert extra(verify=str(file)).verify == str(file)
@@ -251,7 +253,7 @@ def test_certificates_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
     [(name, value) for name, values in BAD.items() for value in values],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_bad_value_of_an_extra_field_is_refused_with_what_is_allowed(name: str, value: object) -> None:
+def test_invalid_value_of_an_extra_field_is_refused_with_what_it_must_be(name: str, value: object) -> None:
     message = refusal(extra={name: value})
     assert f"extra field {name!r} is {value!r}; it must be {EXTRA_FIELDS[name].allowed}" in message
 
@@ -269,7 +271,7 @@ def test_a_bad_value_of_an_extra_field_is_refused_with_what_is_allowed(name: str
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_bad_proxy_is_refused_without_being_shown(proxy: object) -> None:
+def test_invalid_proxy_is_refused_and_not_shown(proxy: object) -> None:
     message = refusal(extra={"proxy": proxy})
     assert re.search(r"'proxy' is invalid \(not shown.*\); it must be an http:// or https:// URL", message)
     assert str(proxy) not in message
@@ -287,7 +289,7 @@ def test_a_bad_proxy_is_refused_without_being_shown(proxy: object) -> None:
     ],
     ids=str,
 )
-def test_the_key_is_not_shown_where_it_was_put_into_another_field(fields: dict[str, Any]) -> None:
+def test_key_in_another_field_is_not_shown(fields: dict[str, Any]) -> None:
     refusal(**fields)
 
 
@@ -307,7 +309,7 @@ def test_the_key_is_not_shown_where_it_was_put_into_another_field(fields: dict[s
         ("verfy", "verify"),
     ],
 )
-def test_a_misspelled_field_is_refused_with_the_one_that_is_meant(misspelled: str, meant: str | None) -> None:
+def test_misspelled_field_is_refused_with_the_right_spelling(misspelled: str, meant: str | None) -> None:
     if meant is None:
         assert extra(**{misspelled: PROXY}) == parse()
     else:
@@ -315,11 +317,11 @@ def test_a_misspelled_field_is_refused_with_the_one_that_is_meant(misspelled: st
         assert f"extra field {misspelled!r} is unknown; it must be spelled {meant!r}" in message
 
 
-def test_fields_of_other_people_in_the_extra_are_left_alone() -> None:
+def test_unknown_fields_in_the_extra_are_ignored() -> None:
     assert extra(team="pictures", cost_center=4711, __extra__="{}", schema={"a": 1}) == parse()
 
 
-def test_the_settings_show_neither_the_key_nor_the_proxy() -> None:
+def test_repr_shows_neither_the_key_nor_the_proxy() -> None:
     settings = extra(proxy=PROXY, organization="org-1")
     assert "organization='org-1'" in repr(settings)
     for secret in (KEY, PROXY, PROXY_PASSWORD):
@@ -327,13 +329,13 @@ def test_the_settings_show_neither_the_key_nor_the_proxy() -> None:
         assert secret not in str(settings)
 
 
-def test_the_secrets_are_the_key_and_the_proxys_password_in_each_form_it_is_sent() -> None:
+def test_secrets_are_the_key_and_the_proxy_password_in_every_form_sent() -> None:
     assert extra().secrets == (KEY,)
     token = base64.b64encode(f"ada:{PROXY_PASSWORD}".encode()).decode()
     assert set(extra(proxy=PROXY).secrets) == {KEY, PROXY_PASSWORD, token}
 
 
-def test_a_proxy_password_is_a_secret_also_as_it_reads_without_its_percent_signs() -> None:
+def test_percent_encoded_proxy_password_is_a_secret_when_decoded() -> None:
     assert "p@ss:word" in extra(proxy="http://ada:p%40ss%3Aword@proxy.example").secrets
 
 
@@ -349,17 +351,14 @@ def test_credential_is_of_the_key_alone_and_does_not_show_it() -> None:
     assert KEY not in credential
 
 
-OTHER: dict[str, Any] = {
-    "organization": "org-2",
-    "api_version": "v1alpha",
-    "timeout": 5,
-    "max_retries": 1,
-    "verify": False,
-    "proxy": PROXY,
-    "allow_http": True,
-    **{name: "other" for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
-}
-"""For each field a value other than its default."""
+def another_value(field: ExtraField) -> Any:
+    """Return a valid value that is not the default."""
+    special = {"organization": "org-2", "api_version": "v1alpha", "verify": False, "proxy": PROXY}
+    kinds = {"string": "other", "boolean": not field.default, "integer": 1, "number": 1.5}
+    return special.get(field.name, kinds[field.rule.kind])
+
+
+OTHER = {name: another_value(field) for name, field in EXTRA_FIELDS.items()}
 
 
 def test_every_extra_field_is_an_attribute_of_the_settings() -> None:
@@ -390,13 +389,13 @@ def test_secret_field_is_not_in_the_repr(name: str) -> None:
     assert f"{name}=" not in repr(extra(**{name: OTHER[name]}))
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().timeout = 1.0  # type: ignore[misc]  # that it is refused is the point
 
 
 @pytest.mark.parametrize(("given", "ready"), [(None, None), ("org-1", "org-1"), (" org-1\n", "org-1")])
-def test_an_organization_of_a_task_is_made_ready_for_a_header(given: object, ready: str | None) -> None:
+def test_organization_of_a_task_is_stripped(given: object, ready: str | None) -> None:
     assert check_organization(given) == ready
 
 
@@ -405,7 +404,7 @@ def test_an_organization_of_a_task_is_made_ready_for_a_header(given: object, rea
     ["", " ", "org 1", "org-1\r\nX-Evil: 1", "org-\u00fc", "org\0", LONG, 5, True, b"org-1", ["org-1"]],
     ids=lambda value: repr(value)[:20],
 )
-def test_what_is_no_organization_is_refused_and_never_taken_for_the_default_one(given: object) -> None:
+def test_invalid_organization_of_a_task_is_refused(given: object) -> None:
     with pytest.raises(StabilityParameterError) as caught:
         check_organization(given)
     assert str(caught.value).startswith(f"organization is {given!r}; it must be ")

@@ -12,7 +12,7 @@ from airflow_provider_stability.exceptions import (
     StabilityError,
     StabilityParameterError,
 )
-from airflow_provider_stability.gate.outcome import Failed, Opened, Outcome, TimedOut, from_event
+from airflow_provider_stability.gate.outcome import Failed, Opened, Outcome, TimedOut, from_event, to_event
 
 MESSAGE = "Last balance: 12.5 credits, need 40, short 27.5."
 
@@ -26,8 +26,8 @@ MESSAGE = "Last balance: 12.5 credits, need 40, short 27.5."
     ],
 )
 def test_opened_and_timed_out_survive_the_way_through_json(outcome: Outcome, event: object) -> None:
-    assert outcome.to_event() == event
-    assert from_event(json.loads(json.dumps(outcome.to_event()))) == outcome
+    assert to_event(outcome) == event
+    assert from_event(json.loads(json.dumps(to_event(outcome)))) == outcome
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_opened_and_timed_out_survive_the_way_through_json(outcome: Outcome, eve
     ids=lambda error: type(error).__name__,
 )
 def test_a_failure_keeps_its_class_and_message_and_stays_permanent(error: StabilityError) -> None:
-    event = Failed(error).to_event()
+    event = to_event(Failed(error))
     assert event == {"status": "failed", "kind": type(error).__name__, "message": str(error)}
 
     outcome = from_event(json.loads(json.dumps(event)))

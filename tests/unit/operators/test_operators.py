@@ -52,7 +52,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     return caplog
 
 
-def test_the_account_is_all_that_the_service_sends_as_plain_values(account: Simulator) -> None:
+def test_account_is_everything_the_service_sends(account: Simulator) -> None:
     assert account_operator().execute({}) == {
         "id": "user-1234",
         "email": "ada@example.com",
@@ -64,11 +64,11 @@ def test_the_account_is_all_that_the_service_sends_as_plain_values(account: Simu
     }
 
 
-def test_only_the_fields_that_are_named_are_pushed(account: Simulator) -> None:
+def test_only_listed_fields_are_pushed(account: Simulator) -> None:
     assert account_operator(fields=["id"]).execute({}) == {"id": "user-1234"}
 
 
-def test_a_named_field_that_the_service_left_out_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_field_that_the_service_omits_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with Simulator(profile_picture=None) as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection())
         assert account_operator(fields=["profile_picture"]).execute({}) == {"profile_picture": None}
@@ -76,9 +76,7 @@ def test_a_named_field_that_the_service_left_out_is_none(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("fields", [["id", "e-mail"], "id", [], ["Email"], 5, [["id"]]])
-def test_fields_that_an_account_does_not_have_fail_at_once_with_those_it_has(
-    account: Simulator, fields: Any
-) -> None:
+def test_invalid_fields_fail_at_once(account: Simulator, fields: Any) -> None:
     with pytest.raises(
         AirflowFailException, match=r"fields (is|has) .*; it must be None or a list of"
     ) as failure:
@@ -90,7 +88,7 @@ def test_fields_that_an_account_does_not_have_fail_at_once_with_those_it_has(
         assert account.count() == 0
 
 
-def test_one_line_says_what_was_found_and_it_names_no_email(
+def test_result_is_logged_in_one_line_without_the_email_address(
     account: Simulator, lines: pytest.LogCaptureFixture
 ) -> None:
     account_operator().execute({})
@@ -118,7 +116,7 @@ def test_one_line_says_what_was_found_and_it_names_no_email(
         ("org-default", "org-b", {"credits": 12.5, "organization": "org-default"}),
     ],
 )
-def test_the_balance_is_that_of_the_argument_else_the_connections_organization(
+def test_organization_of_the_task_overrides_the_connections(
     account: Simulator,
     monkeypatch: pytest.MonkeyPatch,
     argument: str | None,
@@ -132,17 +130,17 @@ def test_the_balance_is_that_of_the_argument_else_the_connections_organization(
 
 
 @pytest.mark.parametrize(("needed", "way"), [(12.5, "go"), ("12.5", "go"), (12.51, "stay"), (0, "go")])
-def test_the_branch_goes_by_the_credits_there_are_now(account: Simulator, needed: Any, way: str) -> None:
+def test_branch_follows_the_current_credits(account: Simulator, needed: Any, way: str) -> None:
     assert branch_operator(min_credits=needed).choose_branch({}) == way
 
 
 @pytest.mark.parametrize("needed", [-1, "many", None, True])
-def test_a_branch_refuses_a_threshold_that_is_seen_to_be_wrong(needed: Any) -> None:
+def test_branch_refuses_an_invalid_literal(needed: Any) -> None:
     with pytest.raises(StabilityParameterError, match="min_credits is"):
         branch_operator(min_credits=needed)
 
 
-def test_a_branch_whose_template_renders_to_no_threshold_fails_at_once(account: Simulator) -> None:
+def test_branch_fails_at_once_if_its_template_renders_to_no_number(account: Simulator) -> None:
     operator = branch_operator(min_credits="{{ params.n }}")
     operator.min_credits = "many"
     with pytest.raises(AirflowFailException, match="min_credits is 'many'"):
@@ -152,7 +150,7 @@ def test_a_branch_whose_template_renders_to_no_threshold_fails_at_once(account: 
 
 @EVERY_OPERATOR
 @pytest.mark.parametrize("status", [401, 403, 404, 400])
-def test_an_error_that_no_retry_mends_fails_the_task_at_once(
+def test_permanent_error_fails_the_task_at_once(
     account: Simulator, make: Callable[[], BaseOperator], status: int
 ) -> None:
     account.fail(status=status, times=None)
@@ -162,7 +160,7 @@ def test_an_error_that_no_retry_mends_fails_the_task_at_once(
 
 
 @EVERY_OPERATOR
-def test_a_passing_error_is_repeated_and_then_left_to_the_tasks_retries(
+def test_transient_error_is_retried_and_then_raised(
     account: Simulator, monkeypatch: pytest.MonkeyPatch, mocker: Any, make: Callable[[], BaseOperator]
 ) -> None:
     mocker.patch("time.sleep")

@@ -1,337 +1,320 @@
-"""The gate in the triggerer: its event, its end, its log; in real event loops, against the simulator."""
+"""A gate in the triggerer: its event, and when its wait ends. Whole waits are the scenarios'."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
-from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.keys import KEY
-from support.log_lines import lines_of
-from support.polling_gates import CONNECTION, in_a_loop, pollers, until
+from support.gates import events, fire, gate, trigger, use_timing
+from support.polling_gates import in_a_loop, until
 
-from airflow_provider_stability.connection.parameters import BACKSTOP
-from airflow_provider_stability.polling import balance_poll as streams
-from airflow_provider_stability.polling import poller as polling
-from airflow_provider_stability.sensors.balance import BalanceSensor
+from airflow_provider_stability.triggers import balance
 from airflow_provider_stability.triggers.balance import BalanceTrigger
-from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pytest_mock import MockerFixture
+    from support.log_lines import Line
 
     from airflow_provider_stability.simulator import Simulator
 
-TOLD = "12.5 credits, need 40, short 27.5"
+SHORT = "12.5 credits, need 40, short 27.5"
+OPENED = {"status": "success", "credits": 52.5}
+LIMIT = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = 1_000_000.0
 
-gate_name: ContextVar[str | None] = ContextVar("gate_name", default=None)
+
+def test_a_trigger_is_made_again_from_plain_json() -> None:
+    given: dict[str, Any] = {
+        "min_credits": "40",
+        "organization": "org-b",
+        "stability_conn_id": "x",
+        "poke_interval": 5.0,
+        "end_time": 1.5,
+        "end_from_trigger": True,
+        "do_xcom_push": False,
+        "names_organization": True,
+        "timeout": 60.0,
+        "deferral_limit": 120.0,
+    }
+    path, kwargs = BalanceTrigger(**given).serialize()
+    assert path == "airflow_provider_stability.triggers.balance.BalanceTrigger"
+    assert kwargs == given
+    assert BalanceTrigger(**json.loads(json.dumps(kwargs))).serialize() == (path, given)
+
+
+def test_a_trigger_that_a_version_with_fewer_parameters_has_stored_can_be_made() -> None:
+    assert BalanceTrigger(min_credits=40).serialize()[1] == {
+        "min_credits": 40,
+        "organization": None,
+        "stability_conn_id": "stability_default",
+        "poke_interval": 60.0,
+        "end_time": None,
+        "end_from_trigger": False,
+        "do_xcom_push": True,
+        "names_organization": False,
+        "timeout": None,
+        "deferral_limit": None,
+    }
+
+
+@in_a_loop
+async def test_a_gate_reads_its_rendered_parameters_as_a_gate_on_a_worker_does(account: Simulator) -> None:
+    event = await fire(trigger(min_credits=" 40 ", organization=" org-b ", names_organization=True))
+    assert event == {"status": "success", "credits": 60.0}
+    assert account.count(organization="org-b") == account.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"min_credits": "forty"}, "min_credits is 'forty'; "),
+        ({"min_credits": None}, "min_credits is None, a NoneType; "),
+        ({"organization": "or g"}, "organization is 'or g'; "),
+        ({"organization": None, "names_organization": True}, "organization "),
+        ({"stability_conn_id": None}, "stability_conn_id is None; "),
+        ({"stability_conn_id": " "}, "stability_conn_id is ' '; "),
+    ],
+    ids=str,
+)
+@in_a_loop
+async def test_a_parameter_that_rendered_to_nonsense_fails_the_gate_before_a_request(
+    account: Simulator, kwargs: dict[str, Any], message: str
+) -> None:
+    event = await fire(trigger(**kwargs))
+    assert (event["status"], event["kind"]) == ("failed", "StabilityParameterError")
+    assert event["message"].startswith(message)
+    assert account.count() == 0
+
+
+@in_a_loop
+async def test_gates_with_a_refused_key_get_an_event_each_from_one_request(
+    account: Simulator, mocker: MockerFixture
+) -> None:
+    told = mocker.spy(balance, "to_event")
+    key = account.api_key
+    account.fail(status=401, body=f'{{"id": "1", "name": "no", "message": "bad {key}"}}', times=None)
+    found = await asyncio.gather(*(fire(trigger()) for _ in range(200)))
+    assert {event["kind"] for event in found} == {"AuthenticationError"}
+    assert {event["message"] for event in found} == {"GET /v1/user/balance: 401 no: bad *** [error id 1]"}
+    assert account.count() == 1
+    # No gate has raised the error: its traceback would have grown with each.
+    assert {each.args[0].error.__traceback__ for each in told.call_args_list} == {None}
+
+
+@in_a_loop
+async def test_a_defect_is_logged_and_told_by_its_class_alone(
+    account: Simulator, lines: list[Line], mocker: MockerFixture
+) -> None:
+    mocker.patch.object(balance, "subscribe", side_effect=ZeroDivisionError(account.api_key))
+    assert await fire(trigger()) == {
+        "status": "failed",
+        "kind": "StabilityError",
+        "message": "the gate broke: ZeroDivisionError; see the trigger's log",
+    }
+    assert lines == [("ERROR", "The gate broke")]
+
+
+@in_a_loop
+async def test_a_gate_that_is_cancelled_or_has_fired_leaves_its_poll(account: Simulator) -> None:
+    registry = use_timing(linger=0.0)
+    stays, *leave = [asyncio.create_task(fire(trigger(min_credits=50))) for _ in range(20)]
+    await until(account.count)
+    for task in leave:
+        task.cancel()
+    requests = account.count()
+    await until(lambda: account.count() >= requests + 2)  # the one that stays still gets its answers
+    account.top_up(40)
+    assert await stays == OPENED
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert registry.pollers == {}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "limits", "end"),
+    [
+        ({"end_time": 5.0, "timeout": 60, "deferral_limit": 120}, (LIMIT, LIMIT), 5.0),
+        ({}, (LIMIT, LIMIT), math.inf),
+        ({"timeout": 60, "deferral_limit": 120}, (None, None), NOW + 60),
+        ({"timeout": 60}, (LIMIT, LIMIT), NOW + 60),
+        ({"timeout": 60, "deferral_limit": 120}, (LIMIT, None), LIMIT.timestamp() - 60),
+        ({"timeout": 60, "deferral_limit": 120}, (None, LIMIT), LIMIT.timestamp() - 60),
+        # An execution_timeout that is shorter does not end the wait any earlier.
+        ({"timeout": 60, "deferral_limit": 30}, (LIMIT, None), LIMIT.timestamp() + 30),
+    ],
+)
+def test_a_wait_ends_at_its_end_time_or_its_timeout_after_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+    mocker: MockerFixture,
+    kwargs: dict[str, Any],
+    limits: tuple[datetime | None, datetime | None],
+    end: float,
+) -> None:
+    mocker.patch("time.time", return_value=NOW)
+    waiting = trigger(**kwargs)
+    assert waiting.timeout_after is None
+    waiting.timeout_after, by_task = limits
+    # A property of Airflow 3, which checks what it is given; a plain attribute of Airflow 2.
+    for task_instance in [SimpleNamespace(trigger_timeout=by_task), *([] if by_task else [None])]:
+        monkeypatch.setattr(BalanceTrigger if AIRFLOW_V_3_0_PLUS else waiting, "task_instance", task_instance)
+        assert waiting._end_of_wait() == end
+
+
+@in_a_loop
+async def test_a_gate_whose_time_is_over_still_looks_once(account: Simulator) -> None:
+    event = await fire(trigger(end_time=1.0))
+    assert event["status"] == "timeout"
+    assert event["message"].endswith(f"{SHORT}.")
+    assert await fire(trigger(end_time=1.0, min_credits=10)) == {"status": "success", "credits": 12.5}
+    assert account.count() == 1
+
+
+@pytest.mark.parametrize("needed", [10, 50], ids=["was enough", "was not"])
+@in_a_loop
+async def test_a_gate_whose_time_is_over_looks_once_although_an_earlier_gate_left_an_old_answer(
+    account: Simulator, needed: float
+) -> None:
+    passed = 0.0
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + passed)
+    use_timing(clock=clock)
+    assert (await fire(trigger(end_time=1.0)))["status"] == "timeout"
+    account.top_up(40)
+    passed = 7.0  # more than an answer is fresh, and less than a poll lingers
+    assert await fire(trigger(end_time=1.0, min_credits=needed)) == OPENED
+    assert account.count() == 2
+
+
+@in_a_loop
+async def test_a_gate_whose_time_is_over_gives_the_first_answer_thirty_seconds(
+    account: Simulator, mocker: MockerFixture
+) -> None:
+    clock = mocker.patch("time.time", return_value=NOW)
+    account.fail(delay=60, times=None)
+    waiting = asyncio.create_task(fire(trigger(end_time=1.0)))
+    await until(account.count)
+    clock.return_value = NOW + 29.9
+    checks = clock.call_count
+    await until(lambda: clock.call_count > checks + 1)
+    assert not waiting.done()
+    clock.return_value = NOW + 30.1
+    async with asyncio.timeout(30):
+        assert await waiting == {"status": "timeout", "message": "No balance was read."}
+
+
+@in_a_loop
+async def test_a_gate_whose_time_is_over_does_not_wait_for_a_pause(account: Simulator) -> None:
+    account.fail(status=429, retry_after=600)
+    for organization in (None, "org-b"):  # the pause is the key's
+        async with asyncio.timeout(20):
+            event = await fire(trigger(end_time=1.0, organization=organization))
+        assert event["status"] == "timeout"
+        assert event["message"].startswith("No balance was read. Last error, at ")
+    assert account.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("trigger_id", "end_from_trigger", "available", "ends"),
+    [(7, True, 60, True), (7, False, 60, False), (None, True, 60, False), (7, True, 10, False)],
+)
+@in_a_loop
+async def test_a_task_ends_here_only_in_a_triggerer_if_it_was_told_to_and_has_enough(
+    account: Simulator,
+    lines: list[Line],
+    trigger_id: int | None,
+    *,
+    end_from_trigger: bool,
+    available: float,
+    ends: bool,
+) -> None:
+    account.set_credits(available)
+    waiting = trigger(end_from_trigger=end_from_trigger, do_xcom_push=False, end_time=1.0)
+    waiting.trigger_id = trigger_id  # type: ignore[assignment,unused-ignore]
+    (event,) = await events(waiting)
+    assert isinstance(event, TaskSuccessEvent) is ends
+    # Logged once, by whoever ends the task.
+    assert (("INFO", "60 credits, need 40: open") in lines) is ends
+
+
+@in_a_loop
+async def test_an_xcom_that_cannot_be_pushed_leaves_the_end_of_the_task_to_a_worker(
+    account: Simulator, lines: list[Line], mocker: MockerFixture
+) -> None:
+    pushed = TriggerEvent("pushed")
+    push = mocker.patch.object(balance, "success_event", side_effect=[pushed, RuntimeError("no API server")])
+    account.set_credits(60)
+    waiting = trigger(end_from_trigger=True)
+    waiting.trigger_id = 7
+    assert await events(waiting) == [pushed]
+    assert await fire(waiting) == {"status": "success", "credits": 60.0}
+    assert [call.args for call in push.call_args_list] == [(waiting, 60.0)] * 2
+    assert lines[-1] == ("ERROR", "Could not push the XCom from the triggerer; a worker will end the task")
+
+
+@pytest.mark.parametrize("do_xcom_push", [True, False])
+@in_a_loop
+async def test_a_task_that_ends_here_pushes_its_credits_if_it_is_to_push_any(
+    account: Simulator, *, do_xcom_push: bool
+) -> None:
+    account.top_up(40)
+    waiting = trigger(end_from_trigger=True, do_xcom_push=do_xcom_push)
+    waiting.trigger_id = 1
+    (event,) = await events(waiting)
+    if do_xcom_push and AIRFLOW_V_3_0_PLUS:
+        # There is no triggerer here that would take the XCom; so a worker has to.
+        assert event.payload == OPENED
+    else:
+        assert isinstance(event, TaskSuccessEvent)
+        assert (event.xcoms or {}) == ({"return_value": 52.5} if do_xcom_push else {})
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str | None, str]]]:
-    """Return the log lines of the gates, each with the gate in whose context it was written."""
-    with lines_of(
-        BalanceTrigger, monkeypatch, lambda record: (gate_name.get(), record.getMessage())
-    ) as found:
-        yield found
-
-
-@pytest.fixture
-def stats(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, str]]]:
-    """Return what the package tells Airflow's metrics; what of it arrives, test_metrics.py says."""
-    found: list[tuple[str, str, dict[str, str]]] = []
+def samples(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
+    """Return what the package tells Airflow's metrics: names, with tags."""
+    found: list[tuple[str, dict[str, str]]] = []
     recorder = SimpleNamespace(
-        incr=lambda name, tags: found.append(("incr", name, tags)),
-        gauge=lambda name, value, tags: found.append((f"gauge {value}", name, tags)),
+        incr=lambda name, tags: found.append((name, tags)),
+        gauge=lambda name, value, tags: found.append((f"{name} {value}", tags)),
     )
     monkeypatch.setattr("airflow_provider_stability.metrics.Stats", recorder)
     return found
 
 
-def gate(**kwargs: Any) -> BalanceTrigger:
-    given: dict[str, Any] = {"min_credits": 40, "poke_interval": 0.1}
-    return BalanceTrigger(**(given | kwargs))
-
-
-async def fire(trigger: BalanceTrigger, name: str | None = None) -> Any:
-    """Run a trigger to its end, and return its one event's payload."""
-    gate_name.set(name)
-    (event,) = [event async for event in trigger.run()]
-    return json.loads(json.dumps(event.payload))
-
-
-def test_a_trigger_is_made_again_from_plain_json_without_a_secret(account: Simulator) -> None:
-    given: dict[str, Any] = {"min_credits": "40", "organization": "org-b", "stability_conn_id": "x"}
-    given |= {"poke_interval": 5.0}
-    given |= {"timeout": 60.0, "deferral_limit": 120.0}
-    given |= {"end_time": 1.5, "end_from_trigger": True, "do_xcom_push": False, "names_organization": True}
-    path, kwargs = BalanceTrigger(**given).serialize()
-    assert path == "airflow_provider_stability.triggers.balance.BalanceTrigger"
-    assert kwargs == given
-    assert BalanceTrigger(**json.loads(json.dumps(kwargs))).serialize() == (path, given)
-    assert KEY not in json.dumps(kwargs)
-
-
 @in_a_loop
-async def test_a_trigger_that_an_older_version_has_stored_still_works(account: Simulator) -> None:
-    account.top_up(40)
-    assert await fire(BalanceTrigger(min_credits=40)) == {"status": "success", "credits": 52.5}
-
-
-@in_a_loop
-async def test_a_gate_fires_one_event_when_there_are_enough_credits(account: Simulator) -> None:
-    task = asyncio.create_task(fire(gate(min_credits=" 40 ")))
-    await until(lambda: account.count() >= 3)
-    account.top_up(40)
-    assert await task == {"status": "success", "credits": 52.5}
-    assert await fire(gate(organization=" org-b ", names_organization=True)) == {
-        "status": "success",
-        "credits": 60.0,
-    }
-
-
-@in_a_loop
-async def test_a_gate_ends_on_time_and_says_the_last_balance_and_the_last_error(account: Simulator) -> None:
-    account.fail(body=b'{"credits": 12.5}')
-    account.fail(status=503, times=None)
-    event = await fire(gate(end_time=time.time() + 0.5))
-    assert event["status"] == "timeout"
-    assert f"{TOLD}. Last error, at 20" in event["message"]
-    assert "503 service_unavailable" in event["message"]
-    assert account.count() >= 2
-
-
-@in_a_loop
-async def test_a_gate_whose_time_is_over_looks_once_all_the_same(account: Simulator) -> None:
-    event = await fire(gate(end_time=1.0))
-    assert event["status"] == "timeout"
-    assert TOLD in event["message"]
-    assert account.count() == 1
-    account.top_up(40)
-    assert await fire(gate(end_time=1.0)) == {"status": "success", "credits": 52.5}
-
-
-@in_a_loop
-async def test_a_gate_ends_on_time_where_no_request_may_be_made_before(account: Simulator) -> None:
-    account.fail(status=429, retry_after=600)
-    limited = asyncio.create_task(fire(gate(organization="org-b")))
-    await until(account.count)
-    await until(lambda: pollers()[CONNECTION].is_paused)
-    try:
-        async with asyncio.timeout(10):
-            event = await fire(gate(end_time=time.time() + 0.5))
-        assert event["status"] == "timeout"
-        assert account.count() == 1
-    finally:
-        limited.cancel()
-
-
-@in_a_loop
-async def test_a_gate_without_an_end_takes_the_one_that_the_triggerer_gives(account: Simulator) -> None:
-    trigger = gate(timeout=0.5, deferral_limit=BACKSTOP + 0.5)
-    end = datetime.now(UTC) + timedelta(seconds=BACKSTOP + 0.5)
-    if AIRFLOW_V_3_0_PLUS:
-        trigger.timeout_after = end  # jobs/triggerer_job_runner.py, create_triggers
-    else:
-        # All that 2.11 has: the task instance's own column.
-        trigger.task_instance = SimpleNamespace(trigger_timeout=end)  # type: ignore[unused-ignore,assignment]
-    async with asyncio.timeout(10):
-        event = await fire(trigger)
-    assert event["status"] == "timeout"
-    assert TOLD in event["message"]
-
-
-@pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="this Airflow starts no task in the triggerer")
-@in_a_loop
-async def test_an_execution_timeout_does_not_end_a_wait_a_minute_early(account: Simulator) -> None:
-    sensor = BalanceSensor(
-        task_id="gate",
-        min_credits=40,
-        poke_interval=0.1,
-        timeout=600,
-        execution_timeout=timedelta(seconds=30),
-        start_from_trigger=True,
-    )
-    assert sensor.start_trigger_args is not None
-    trigger = BalanceTrigger(**(sensor.start_trigger_args.trigger_kwargs or {}))
-    # The earlier of the two, as models/taskinstance.py defer_task has it.
-    trigger.timeout_after = datetime.now(UTC) + timedelta(seconds=30)
-    task = asyncio.create_task(fire(trigger))
-    await until(lambda: account.count() >= 4 or task.done())
-    account.top_up(40)
-    assert await task == {"status": "success", "credits": 52.5}
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "words"),
-    [
-        ({"min_credits": "forty"}, "min_credits is 'forty'"),
-        ({"min_credits": None}, "min_credits is None"),
-        ({"organization": "or g"}, "organization is 'or g'"),
-        (
-            {"organization": None, "names_organization": True},
-            "organization is set in the DAG, but became None",
-        ),
-    ],
-    ids=str,
-)
-@in_a_loop
-async def test_a_parameter_that_rendered_to_nonsense_fails_and_asks_nothing(
-    account: Simulator, kwargs: dict[str, Any], words: str
-) -> None:
-    event = await fire(gate(**kwargs))
-    assert event["status"] == "failed"
-    assert event["kind"] == "StabilityParameterError"
-    assert words in event["message"]
-    assert account.count() == 0
-
-
-@in_a_loop
-async def test_a_refused_key_is_one_request_and_an_event_for_each_gate_without_the_key(
-    account: Simulator,
-) -> None:
-    account.fail(status=401, body=f'{{"id": "1", "name": "no", "message": "bad {KEY}"}}', times=None)
-    events = await asyncio.gather(*(fire(gate()) for _ in range(200)))
-    assert {event["kind"] for event in events} == {"AuthenticationError"}
-    assert KEY not in str(events)
-    assert account.count() == 1
-
-
-@in_a_loop
-async def test_nothing_escapes_a_gate(account: Simulator, mocker: Any) -> None:
-    mocker.patch("airflow_provider_stability.triggers.balance.join", side_effect=ZeroDivisionError(KEY))
-    event = await fire(gate())
-    assert event["status"] == "failed"
-    assert "ZeroDivisionError" in event["message"]
-    assert KEY not in str(event)
-
-
-@in_a_loop
-async def test_cancelled_gates_leave_no_poll_behind(account: Simulator) -> None:
-    tasks = [asyncio.create_task(fire(gate())) for _ in range(100)]
-    await until(lambda: account.count() >= 2)
-    for task in tasks[1:]:
-        task.cancel()
-    polls = account.count()
-    await until(lambda: account.count() >= polls + 2)  # the first is not disturbed
-    tasks[0].cancel()
-    await asyncio.wait(tasks)
-    assert polling._registries[asyncio.get_running_loop()].pollers == {}
-    await until(lambda: len(asyncio.all_tasks()) == 1)
-
-
-def test_failing_gates_costs_linear_time(account: Simulator) -> None:
-    account.fail(status=401, times=None)
-
-    async def fail(number: int) -> None:
-        events = await asyncio.gather(*(fire(gate()) for _ in range(number)))
-        assert {event["status"] for event in events} == {"failed"}
-
-    def cost(number: int) -> float:
-        began = time.process_time()
-        asyncio.run(fail(number))
-        return time.process_time() - began
-
-    cost(10)  # what is imported at the first
-    few = min(cost(500) for _ in range(3))
-    assert min(cost(2000) for _ in range(3)) < 10 * few
-
-
-@in_a_loop
-async def test_a_gate_says_what_is_new_and_nothing_twice(
-    account: Simulator, lines: list[tuple[str | None, str]]
-) -> None:
-    task = asyncio.create_task(fire(gate(poke_interval=0.05), "a"))
-    await until(lambda: account.count() >= 10)
-    assert lines == [("a", TOLD)]
-    account.fail(status=503, times=8)
-    await until(lambda: len(lines) == 2 and account.count() >= 15)
-    await until(lambda: len(lines) == 3)
-    account.top_up(40)
-    await task
-    assert [name for name, _ in lines] == ["a"] * 3  # that it is open, says who ends the task
-    assert "Still waiting; could not read the balance: GET /v1/user/balance: 503" in lines[1][1]
-    assert lines[2][1] == TOLD
-
-
-@in_a_loop
-async def test_a_gate_says_now_and_then_that_nothing_is_new(
-    account: Simulator, lines: list[tuple[str | None, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT", 0.4)
-    task = asyncio.create_task(fire(gate(poke_interval=0.02)))
-    await until(lambda: len(lines) >= 4)
-    task.cancel()
-    assert [line for _, line in lines[:3]] == [TOLD, *[f"{TOLD} (still waiting)"] * 2]
-    assert account.count() > 2 * len(lines)
-
-
-@in_a_loop
-async def test_a_balance_that_goes_up_and_down_is_a_line_now_and_then(
-    account: Simulator, lines: list[tuple[str | None, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = asyncio.create_task(fire(gate(poke_interval=0.02)))
-    for credit in range(10):
-        account.set_credits(credit)
-        polls = account.count()
-        await until(lambda polls=polls: account.count() >= polls + 2)  # type: ignore[misc]
-    assert len(lines) == 1
-    monkeypatch.setattr(streams, "LINE_EVERY", 0.0)
-    await until(lambda: len(lines) >= 2)
-    assert lines[1][1] == "9 credits, need 40, short 31"
-    task.cancel()
-
-
-@in_a_loop
-async def test_each_gate_writes_into_its_own_log(
-    account: Simulator, lines: list[tuple[str | None, str]]
-) -> None:
-    tasks = [asyncio.create_task(fire(gate(min_credits=need), f"gate {need}")) for need in range(40, 90)]
-    await until(lambda: len(lines) == 50)
-    late = asyncio.create_task(fire(gate(min_credits=30, poke_interval=60), "late"))
-    await until(lambda: len(lines) == 51)
-    assert all(line.startswith(f"12.5 credits, need {name[5:]}") for name, line in lines[:50] if name)
-    assert lines[50] == ("late", "12.5 credits, need 30, short 17.5")
-    account.top_up(100)
-    await asyncio.gather(*tasks, late)
-    assert len({name for name, _ in lines}) == len(lines) == 51
-
-
-@in_a_loop
-async def test_a_poll_is_one_sample_however_many_gates_wait(
-    account: Simulator, stats: list[tuple[str, str, dict[str, str]]]
+async def test_a_poll_is_one_sample_in_the_metrics_however_many_gates_wait(
+    account: Simulator, samples: list[tuple[str, dict[str, str]]]
 ) -> None:
     account.fail(status=503)
-    tasks = [asyncio.create_task(fire(gate())) for _ in range(200)]
-    await until(lambda: account.count() >= 5)
+    tasks = [asyncio.create_task(fire(trigger())) for _ in range(200)]
+    await until(lambda: account.count() >= 3)
     account.top_up(40)
     await asyncio.gather(*tasks)
     tags = {"connection": "stability_default", "organization": "default"}
-    assert stats[:2] == [
-        ("incr", "stability.polls", tags),
-        ("incr", "stability.errors", {**tags, "error": "ServerError"}),
+    assert samples[:2] == [
+        ("stability.polls", tags),
+        ("stability.errors", {**tags, "error": "ServerError"}),
     ]
-    assert stats[2:4] == [("incr", "stability.polls", tags), ("gauge 12.5", "stability.credits", tags)]
-    assert stats[-1] == ("gauge 52.5", "stability.credits", tags)
-    assert len(stats) == 2 * account.count()
+    assert samples[2:4] == [("stability.polls", tags), ("stability.credits 12.5", tags)]
+    assert samples[-1] == ("stability.credits 52.5", tags)
+    assert len(samples) == 2 * account.count()
 
 
-def test_the_organization_of_a_connection_is_the_tag_in_every_mode(
-    account: Simulator, stats: list[tuple[str, str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+def test_a_sample_has_the_connection_s_organization_as_a_tag_in_every_mode(
+    account: Simulator, samples: list[tuple[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection(organization="org-b"))
-    asyncio.run(fire(gate()))
-    in_triggerer = list(stats)
-    stats.clear()
-    assert in_triggerer[0][2]["organization"] == "org-b"
-    assert BalanceSensor(task_id="gate", min_credits=40).execute({}) == 60.0
-    assert stats == in_triggerer
+    asyncio.run(fire(trigger()))
+    in_triggerer = list(samples)
+    samples.clear()
+    assert in_triggerer[0][1]["organization"] == "org-b"
+    assert gate().execute({}) == 60.0
+    assert samples == in_triggerer
 
 
 @in_a_loop
@@ -340,4 +323,4 @@ async def test_metrics_that_fail_do_not_fail_a_gate(
 ) -> None:
     monkeypatch.setattr("airflow_provider_stability.metrics.Stats", None)
     account.top_up(40)
-    assert await fire(gate()) == {"status": "success", "credits": 52.5}
+    assert await fire(trigger()) == OPENED

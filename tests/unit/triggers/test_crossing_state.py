@@ -1,4 +1,4 @@
-"""Where a watcher keeps its state, how it recalls it, and which parameters it refuses."""
+"""Where a watcher keeps its state, what it saves and when, and what a restart then finds."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import pytest
 from support.polling_gates import in_a_loop, until
 from support.watchers import Store, polls, watcher, watching
 
-from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.gate.crossing import CrossingDetector
-from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import crossing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from support.log_lines import Line
+
+    from airflow_provider_stability.simulator import Simulator
+
+NOT_LOADED = "Could not read the state from before the restart: no API server"
+NOT_SAVED = "Could not save the state; a restart would not know of it: no API server"
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator(credits=100, rate_limit=100_000) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", simulator.connection(timeout=5))
-        monkeypatch.setattr(crossing, "_SETTLE", 0.0)
-        monkeypatch.setattr(crossing, "_RETRY_DELAYS", (0, 0))
-        yield simulator
+class FailingStore(Store):
+    """A store that fails for some calls, as while Airflow starts."""
 
-
-class Forgetful(Store):
-    """A store that cannot be read at the first few looks, as while Airflow starts."""
-
-    failures = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing_gets = self.failing_sets = 0
 
     async def aget(self, key: str) -> Any:
-        if self.failures:
-            self.failures -= 1
+        if self.failing_gets:
+            self.failing_gets -= 1
             raise OSError("no API server")
         return await super().aget(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        if self.failing_sets:
+            self.failing_sets -= 1
+            raise OSError("no API server")
+        await super().aset(key, value)
 
 
 def key(**kwargs: Any) -> str:
@@ -49,8 +50,9 @@ def key(**kwargs: Any) -> str:
     [{"threshold": 40.0}, {"threshold": Decimal(40)}, {"rearm_band": 0}, {"poke_interval": 7}],
     ids=str,
 )
-def test_the_state_is_found_again_by_what_means_the_same(kwargs: dict[str, Any]) -> None:
+def test_a_state_is_found_again_with_parameters_that_mean_the_same_crossing(kwargs: dict[str, Any]) -> None:
     assert key(**kwargs) == key()
+    assert re.fullmatch(r"stability_[0-9a-f]{16}", key())
 
 
 @pytest.mark.parametrize(
@@ -69,79 +71,148 @@ def test_another_crossing_has_another_state(kwargs: dict[str, Any]) -> None:
 
 
 @in_a_loop
-async def test_a_watcher_whose_interval_was_changed_neither_repeats_nor_loses_a_crossing(
-    account: Simulator,
-) -> None:
+async def test_a_state_is_saved_when_it_changes_and_only_then(watched: Simulator) -> None:
     store = Store()
     async with watching(watcher(store)) as events:
-        await polls(account)
-        account.set_credits(40)
-        await until(lambda: events and False in store.sets)
-    async with watching(watcher(store, poke_interval=0.06, threshold=50.0)) as events:
-        await polls(account)
-        assert events == []
-        account.set_credits(70)
-        await until(lambda: store.sets[-1] is True)
-    account.set_credits(30)
+        await polls(watched)
+        assert store.sets == [True]
+        for number, balance in enumerate((10, 60, 20), start=2):
+            watched.set_credits(balance)
+            await until(lambda number=number: len(store.sets) == number)  # type: ignore[misc]
+            await polls(watched)
+    assert store.sets == [True, False, True, False]
+    assert [each["credits"] for each in events] == [10.0, 20.0]
+
+
+@in_a_loop
+async def test_a_restart_neither_invents_nor_loses_a_crossing(watched: Simulator) -> None:
+    store = Store()
+    async with watching(watcher(store)):
+        await until(lambda: store.sets == [True])
+    watched.set_credits(40)  # while nobody watches
+    async with watching(watcher(store, poke_interval=0.06)) as events:
+        await until(lambda: False in store.sets)
+    assert [each["credits"] for each in events] == [40.0]
     async with watching(watcher(store, poke_interval=0.07)) as events:
+        await polls(watched)
+        assert events == []  # that one has been told
+        watched.set_credits(70)
+        await until(lambda: store.sets[-1] is True)
+        watched.set_credits(30)
         await until(lambda: events)
-        assert [each["credits"] for each in events] == [30.0]
+    assert [each["credits"] for each in events] == [30.0]
+
+
+@in_a_loop
+async def test_a_restart_without_a_store_invents_no_crossing(watched: Simulator) -> None:
+    for balance in (100, 40):
+        watched.set_credits(balance)
+        async with watching(watcher()) as events:
+            await polls(watched)
+        assert events == []
+
+
+@pytest.mark.parametrize("kept", [None, True, "armed", [], {}], ids=repr)
+@in_a_loop
+async def test_a_stored_value_that_is_no_state_counts_as_none(watched: Simulator, kept: Any) -> None:
+    store = Store()
+    watching_trigger = watcher(store)
+    store.kept[watching_trigger._key] = kept
+    watched.set_credits(10)
+    async with watching(watching_trigger) as events:
+        await until(lambda: store.sets == [False])
+        assert events == []
 
 
 @pytest.mark.parametrize("failures", [1, 2])
 @in_a_loop
-async def test_a_state_that_cannot_be_read_at_first_is_read_again(account: Simulator, failures: int) -> None:
-    store = Forgetful()
+async def test_a_state_that_cannot_be_read_at_first_is_read_again(
+    watched: Simulator, lines: list[Line], failures: int
+) -> None:
+    store = FailingStore()
     async with watching(watcher(store)):
         await until(lambda: store.sets == [True])
-    account.set_credits(40)  # while nobody watches
-    store.failures = failures
+    watched.set_credits(40)  # while nobody watches
+    store.failing_gets = failures
     async with watching(watcher(store)) as events:
         await until(lambda: events)
-        assert [each["credits"] for each in events] == [40.0]
+    assert [each["credits"] for each in events] == [40.0]
+    assert lines[:-1] == [("WARNING", NOT_LOADED)] * failures
 
 
 @in_a_loop
-async def test_a_state_that_cannot_be_read_at_all_leaves_a_watcher_without_a_memory(
-    account: Simulator,
+async def test_a_state_that_cannot_be_read_at_all_is_done_without(
+    watched: Simulator, lines: list[Line]
 ) -> None:
-    store = Forgetful()
-    store.failures = 3
-    account.set_credits(40)
+    store = FailingStore()
+    store.failing_gets = 3
+    watched.set_credits(40)
     async with watching(watcher(store)) as events:
-        await polls(account)
-        assert (events, store.failures) == ([], 0)
-        account.set_credits(70)
-        await polls(account)
-        account.set_credits(40)
+        await until(lambda: store.sets == [False])
+        assert events == []
+        watched.set_credits(70)
+        await until(lambda: store.sets == [False, True])
+        watched.set_credits(40)
         await until(lambda: events)
+    assert lines[:3] == [("WARNING", NOT_LOADED)] * 3
 
 
-def test_a_band_that_no_balance_could_come_back_by_is_refused() -> None:
-    said = re.escape(
-        "rearm_band is 41; allowed with direction 'above' is at most the threshold, 40: "
-        "the balance would have to fall below 0 before the next event"
-    )
-    with pytest.raises(StabilityParameterError, match=said):
-        watcher(direction="above", threshold=40, rearm_band=41)
-    assert watcher(direction="above", threshold=40, rearm_band=40).rearm_band == 40
-    assert watcher(direction="below", threshold=40, rearm_band=41).rearm_band == 41
-
-
-def test_a_band_of_the_whole_threshold_is_come_back_by_at_nothing() -> None:
-    detector = CrossingDetector(40, "above", 40)
-    assert [detector.has_crossed(each) for each in (10, 50, 1, 50, 0, 50)] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-        True,
+@in_a_loop
+async def test_a_state_that_cannot_be_saved_is_saved_at_a_later_poll(
+    watched: Simulator, lines: list[Line]
+) -> None:
+    store = FailingStore()
+    async with watching(watcher(store)) as events:
+        await until(lambda: store.sets == [True])
+        store.failing_sets = 2
+        watched.set_credits(40)
+        await until(lambda: store.sets == [True, False])
+    assert len(events) == 1
+    assert lines == [
+        ("INFO", "40 credits: now below the threshold of 50"),
+        ("WARNING", NOT_SAVED),
+        ("WARNING", NOT_SAVED),
     ]
 
 
-@pytest.mark.parametrize("value", [None, 7, "", " "], ids=repr)
-def test_what_is_no_connection_id_is_refused_when_the_dag_is_parsed(value: Any) -> None:
-    with pytest.raises(StabilityParameterError) as refused:
-        watcher(stability_conn_id=value)
-    assert str(refused.value) == f"stability_conn_id is {value!r}; it must be the id of a connection"
+@in_a_loop
+async def test_an_event_is_saved_soon_after_it_and_not_with_the_next_poll(watched: Simulator) -> None:
+    store = Store()
+    async with watching(watcher(store)):
+        await until(lambda: store.sets == [True])
+    watched.set_credits(10)
+    requests = watched.count()
+    # A watcher asks as soon as it comes, although the one before it has just had an answer.
+    async with watching(watcher(store, poke_interval=600)) as events:
+        await until(lambda: store.sets == [True, False])
+    assert len(events) == watched.count() - requests == 1
+
+
+@in_a_loop
+async def test_a_watcher_that_ends_before_its_event_is_stored_saves_nothing_and_so_repeats_it(
+    watched: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crossing, "_SAVE_DELAY", 600.0)
+    store = Store()
+    async with watching(watcher(store)) as events:
+        await until(lambda: store.sets == [True])
+        watched.set_credits(10)
+        await until(lambda: events)
+        watched.set_credits(60)
+        await polls(watched)
+        watched.set_credits(10)
+        await until(lambda: len(events) == 2)
+    assert store.sets == [True]
+    async with watching(watcher(store)) as events:
+        await until(lambda: events)
+
+
+@in_a_loop
+async def test_a_watcher_without_a_store_fires_all_the_same(watched: Simulator) -> None:
+    watching_trigger = watcher()
+    if hasattr(watching_trigger, "asset_state_store"):
+        watching_trigger.asset_state_store = None
+    async with watching(watching_trigger) as events:
+        await polls(watched)
+        watched.set_credits(10)
+        await until(lambda: events)
