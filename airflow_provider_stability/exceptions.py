@@ -64,7 +64,7 @@ A longer ``Retry-After`` is a proxy's mistake; honoured, it would keep every gat
 class StabilityError(Exception):
     """The base class of the errors of this package.
 
-    :cvar advice: one sentence for the person on call: what to do about it.
+    :cvar advice: what the person on call should do, in one or two sentences.
     """
 
     advice: ClassVar[str] = "Read the message."
@@ -117,7 +117,10 @@ class StabilityConnectionError(StabilityError):
     :param transient: False only for a TLS certificate that is not trusted: a retry does not help.
     """
 
-    advice = "Usually none. If it persists, check the network, the proxy and the service's status page."
+    advice = (
+        "Usually no action is needed. "
+        "If it persists, check the network, the proxy and the service's status page."
+    )
 
     def __init__(self, message: str, *, transient: bool = True) -> None:
         super().__init__(message)
@@ -127,13 +130,18 @@ class StabilityConnectionError(StabilityError):
 class StabilityTimeoutError(StabilityConnectionError):
     """No complete response arrived within the connection's ``timeout``."""
 
-    advice = "Usually none. If it persists, check the network, or raise `timeout` in the connection."
+    advice = (
+        "Usually no action is needed. "
+        "If it persists, check the network, or raise `timeout` in the connection."
+    )
 
 
 class StabilityResponseError(StabilityError):
     """A response that does not match the API's specification, such as a page of a proxy."""
 
-    advice = "Usually none. If it persists, open the base URL: a proxy or a login page may answer."
+    advice = (
+        "Usually no action is needed. If it persists, open the base URL: a proxy or a login page may answer."
+    )
     transient = True
 
 
@@ -207,7 +215,7 @@ class NotFoundError(StabilityStatusError):
 class RateLimitError(StabilityStatusError):
     """429: more than 150 requests in 10 s with one key."""
 
-    advice = "Usually none: polling resumes after the pause. If it recurs, poll less often."
+    advice = "Usually no action is needed: polling resumes after the pause. If it recurs, poll less often."
     transient = True
 
     @property
@@ -219,7 +227,7 @@ class RateLimitError(StabilityStatusError):
 class ServerError(StabilityStatusError):
     """5xx: the service, or something in front of it, failed."""
 
-    advice = "Usually none. If it persists, check the service's status page."
+    advice = "Usually no action is needed. If it persists, check the service's status page."
     transient = True
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from airflow_provider_stability.connection.fields import EXTRA_FIELDS
 from airflow_provider_stability.exceptions import StabilityParameterError
 
-__all__ = ["BACKSTOP", "check_connection_id", "check_max_retries", "check_organization"]
-
-BACKSTOP: Final = 60.0
-"""Seconds by which Airflow's own limit on a deferral is later than the gate's: for when no triggerer runs."""
+__all__ = ["check_connection_id", "check_max_retries", "check_organization"]
 
 
 def check_organization(organization: object, *, is_given: bool = False) -> str | None:

@@ -5,13 +5,15 @@ not used: it leaves out what stands outside of functions and every property, whi
 ``exceptions.py``.
 
 ``python make.py ROOT MODULE...`` prints the mutants as JSON. A module is named as below the package, such as
-``sensors.balance``.
+``sensors.balance``. A mutant's name is the function, class or constant that it changes, the operator that
+made it, and its number among those of this operator there: rewording or moving a line does not change it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +37,7 @@ class _Mutants(cst.CSTVisitor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[cst.CSTNode, cst.CSTNode, str, tuple[int, int], bool]] = []
+        self.found: list[tuple[cst.CSTNode, cst.CSTNode, str, str, tuple[int, int], bool]] = []
         self._names: list[str] = []
         self._functions = 0
         self._statements: list[tuple[int, int]] = []
@@ -46,6 +48,8 @@ class _Mutants(cst.CSTVisitor):
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._names.append(node.name.value)
             self._functions += isinstance(node, cst.FunctionDef)
+        if (constant := self._constant(node)) is not None:
+            self._names.append(constant)
         if isinstance(node, cst.Parameters):
             self._functions -= 1  # defaults are made where the function is
         if isinstance(node, cst.SimpleStatementLine):
@@ -58,7 +62,9 @@ class _Mutants(cst.CSTVisitor):
                     variants = [] if self._is_in_log_call(node) else variants[:1]
                 lines = self._statements[-1] if self._statements else self._lines(node)
                 for each in variants:
-                    self.found.append((node, each, ".".join(self._names), lines, self._functions == 0))
+                    where = ".".join(self._names)
+                    name = operator.__name__.removeprefix("operator_")
+                    self.found.append((node, each, where, name, lines, self._functions == 0))
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
@@ -67,11 +73,24 @@ class _Mutants(cst.CSTVisitor):
             return
         if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
             self._names.pop()
+        if self._constant(original_node) is not None:
+            self._names.pop()
             self._functions -= isinstance(original_node, cst.FunctionDef)
         if isinstance(original_node, cst.Parameters):
             self._functions += 1
         if isinstance(original_node, cst.SimpleStatementLine):
             self._statements.pop()
+
+    def _constant(self, node: cst.CSTNode) -> str | None:
+        """Return the name that a statement of a module or a class gives a value."""
+        if self._functions:
+            return None
+        match node:
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))]):
+                return str(name)
+            case cst.AnnAssign(target=cst.Name(value=name)):
+                return str(name)
+        return None
 
     def _lines(self, node: cst.CSTNode) -> tuple[int, int]:
         place = self.get_metadata(PositionProvider, node, None)
@@ -117,7 +136,8 @@ def mutants_of(root: Path, module: str) -> list[dict[str, Any]]:
     wrapper.visit(visitor)
     mutants = []
     known = set()
-    for old, new, where, lines, at_import in visitor.found:
+    numbers: Counter[tuple[str, str]] = Counter()
+    for old, new, where, operator, lines, at_import in visitor.found:
         try:
             changed = cst.ensure_type(wrapper.module.deep_replace(old, new), cst.Module).code
             compile(changed, str(path), "exec")
@@ -126,12 +146,15 @@ def mutants_of(root: Path, module: str) -> list[dict[str, Any]]:
         if changed == source or changed in known:
             continue
         known.add(changed)
+        numbers[where, operator] += 1
         before, after = _difference(source, changed)
         mutants.append(
             {
                 "module": module,
                 "path": str(path),
                 "where": where or "(module)",
+                "operator": operator,
+                "number": numbers[where, operator],
                 "lines": lines,
                 "at_import": at_import,
                 "before": before,

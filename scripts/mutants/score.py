@@ -1,4 +1,4 @@
-"""Counts which mutants the tests have noticed, and holds the rest against what is said of them.
+"""Counts which mutants the tests have noticed, and holds the rest against `survivors.md`.
 
 ``python score.py RESULTS`` prints the table; its status is 1 where too few were noticed. ``python score.py
 --modules`` prints the modules that have tests in ``pyproject.toml``.
@@ -15,32 +15,37 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-EXPLAINED: Final = ROOT / "tests" / "mutants.md"
-LEAST: Final = 0.90
+EXPLAINED: Final = Path(__file__).with_name("survivors.md")
+LEAST: Final = 0.95
 """The part of the covered mutants that a test has to notice."""
 
-_LINE: Final = re.compile(r"- `(?P<where>[^`]+)`: `(?P<before>[^`]*)` -> `(?P<after>[^`]*)`: (?P<why>\S.*)")
-_ANY: Final = "..."  # in the place of what a line becomes: whatever it is
+_LINE: Final = re.compile(
+    r"- `(?P<where>[^`]+)`, `(?P<operator>\w+) (?P<numbers>\d+(?:, \d+)*)`: (?P<why>\S.*)"
+)
+
+Key = tuple[str, str, str, int]
+"""Of a mutant: its module, where in it, the operator, and the number among those of the operator there."""
 
 
-def explanations() -> dict[tuple[str, str, str, str], str]:
-    """Return why a mutant may survive, by module, function, and line before and after."""
-    found = {}
+def explanations() -> dict[Key, str]:
+    """Return why a mutant may survive."""
+    found: dict[Key, str] = {}
     module = ""
     for line in EXPLAINED.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             module = line[3:].strip()
         elif line.startswith("- `"):
-            said = _LINE.fullmatch(line)
-            if said is None:
-                sys.exit(f"{EXPLAINED.name}: not to be read: {line}")
-            found[module, said["where"], said["before"], said["after"]] = said["why"]
+            entry = _LINE.fullmatch(line)
+            if entry is None:
+                sys.exit(f"{EXPLAINED.name}: an entry has another form: {line}")
+            for number in entry["numbers"].split(", "):
+                found[module, entry["where"], entry["operator"], int(number)] = entry["why"]
     return found
 
 
-def key_of(mutant: dict[str, Any]) -> tuple[str, str, str, str]:
+def key_of(mutant: dict[str, Any]) -> Key:
     """Return where a mutant's explanation would stand."""
-    return mutant["module"], mutant["where"], mutant["before"], mutant["after"]
+    return mutant["module"], mutant["where"], mutant["operator"], mutant["number"]
 
 
 def main() -> None:
@@ -57,18 +62,18 @@ def main() -> None:
         verdict = mutant["verdict"]
         if verdict == "survived":
             key = key_of(mutant)
-            known = next((each for each in (key, (*key[:3], _ANY)) if each in explained), None)
-            if known is None:
-                verdict = "unexplained"
-                module, where, before, after = key
-                print(f"survived, {module}:{mutant['lines'][0]}\n- `{where}`: `{before}` -> `{after}`: ?")
-            else:
+            if key in explained:
                 verdict = "explained"
-                used.add(known)
+                used.add(key)
+            else:
+                verdict = "unexplained"
+                module, where, operator, number = key
+                print(f"survived, {module}:{mutant['lines'][0]}: {mutant['before']} -> {mutant['after']}")
+                print(f"- `{where}`, `{operator} {number}`: ?")
         counts[mutant["module"]][verdict] += 1
     for key in explained:
         if key[0] in counts and key not in used:
-            print(f"{EXPLAINED.name} explains what did not survive: {key[0]}, {key[1]}: {key[2]} -> {key[3]}")
+            print(f"{EXPLAINED.name} explains what did not survive: {key[0]}, {key[1]}, {key[2]} {key[3]}")
     total = sum(counts.values(), Counter())
     print(
         f"\n{'module':<20}{'mutants':>9}{'covered':>9}{'killed':>8}{'timeouts':>10}{'survived':>10}", end=""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import email
 import importlib
-import os
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
