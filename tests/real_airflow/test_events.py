@@ -94,7 +94,7 @@ class Watch:
         self._note(f"{len(self.story.fired)}: {credits_:g} while down", events)
 
     def fire_and_see_the_order(self) -> None:
-        """Look whether an event is there by the time that the state says that it is."""
+        """Check that the event is stored by the time the state records it."""
         before = len(self._events())
         self.simulator.set_credits(10)
         self._until(lambda: not self._states()[LOW], "the state to say that the event was fired")

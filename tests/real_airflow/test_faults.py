@@ -299,10 +299,10 @@ def test_each_gate_logs_the_outage_and_opens_once(story: Story) -> None:
     assert len(story.gate_logs) == GATES * len(DEFERRED)
     for log in story.gate_logs:
         assert log.count("Still waiting; could not read the balance") == 1, log
-        assert log.count("60.5 credits, need 40: open") == 1, log  # by whoever ended the task
+        assert log.count("60.5 credits, need 40: open") == 1, log  # from the worker or from the triggerer
 
 
-def test_no_process_or_trigger_is_left(story: Story) -> None:
+def test_no_trigger_is_left(story: Story) -> None:
     assert story.triggers_left == 0
 
 

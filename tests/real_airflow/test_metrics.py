@@ -108,7 +108,7 @@ def statsd_server() -> Iterator[socket.socket]:
 
 
 def received(server: socket.socket) -> list[str]:
-    """Return what lies in a socket of ours; nobody sends any more."""
+    """Return what has arrived at a socket; all senders have ended."""
     found: list[str] = []
     while True:
         try:
@@ -186,7 +186,7 @@ def expected_series() -> dict[Series, float]:
 
 @pytest.fixture(scope="module")
 def sent() -> Iterator[dict[str, Any]]:
-    """Return what arrived, by the kind of server; the processes that send run at once."""
+    """Return what arrived, by the kind of server; the sending processes run in parallel."""
     with ExitStack() as stack:
         plain, tagged = (stack.enter_context(statsd_server()) for _ in range(2))
         collector = stack.enter_context(Collector())

@@ -35,7 +35,7 @@ ORGANIZATIONS: Final = (None, "org-b")
 DEFERRED: Final = ("real_deferrable", *(["real_no_worker"] if STARTS_IN_TRIGGERER else []))
 EVERY: Final = (*DEFERRED, "real_reschedule")
 ENDS: Final = {"success", "failed", "skipped"}
-# Not whole: on SQLite, Airflow 3 gives a stored 60.0 back as 60, whoever has pushed it.
+# Not whole: on SQLite, Airflow 3 gives a stored 60.0 back as 60, whatever pushed it.
 TOPPED_UP: Final = 60.5
 
 
@@ -272,7 +272,7 @@ def test_each_gate_logs_its_own_lines_only(story: Story) -> None:
     assert len(story.gate_logs) == GATES * len(DEFERRED)
     for log in story.gate_logs:
         assert log.count("10 credits, need 40, short 30") == 1, log
-        assert log.count("60.5 credits, need 40: open") == 1, log  # by whoever ended the task
+        assert log.count("60.5 credits, need 40: open") == 1, log  # from the worker or from the triggerer
 
 
 def test_rescheduled_gate_opens(story: Story) -> None:

@@ -95,7 +95,7 @@ class Play:
         self.lost: list[str] = []
 
     def outcomes(self) -> Outcomes:
-        """Play, and return what came of it; nothing of it counts if ``lost`` then names a task."""
+        """Play, and return the results; they do not count if ``lost`` names a task."""
         settings = {
             "STABILITY_TEST_GATES": str(self.gates),
             "AIRFLOW__CORE__FERNET_KEY": "",
