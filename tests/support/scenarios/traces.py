@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "keep_what_is_deleted", "rows"]
 
 _RUN: Final = 12
-"""Length of a fragment that counts as a leak where all keys are searched for; shorter ones match by chance."""
+"""Length of a fragment that counts as a leak if all keys are searched for; shorter ones match by chance."""
 
 _KEPT: Final = {"trigger": "kwargs", "task_instance": "next_kwargs"}
 
