@@ -20,7 +20,7 @@ import conftest
 
 
 @pytest.mark.parametrize(("code", "is_broken"), [(HALF_WAY, True), ("import conftest", False)])
-def test_no_folder_is_left_when_the_tests_end_or_cannot_begin(
+def test_temporary_home_is_removed_even_if_the_import_fails(
     tmp_path: Path, code: str, *, is_broken: bool
 ) -> None:
     made = subprocess.run(

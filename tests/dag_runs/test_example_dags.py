@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 GENERATION = "/v1/generation/stable-diffusion-v1-6/text-to-image"
 
 
-def test_the_gate_opens_and_the_job_spends_a_credit(account: Simulator) -> None:
+def test_gate_opens_and_the_job_spends_a_credit(account: Simulator) -> None:
     run = run_dag("example_stability_gate_then_generate")
 
     assert run.states == {"enough_credits": "success", "generate": "success"}
@@ -27,7 +27,7 @@ def test_the_gate_opens_and_the_job_spends_a_credit(account: Simulator) -> None:
     assert [each.path for each in account.requests] == ["/v1/user/balance", GENERATION]
 
 
-def test_the_report_names_each_organization_and_no_email_reaches_xcom(account: Simulator) -> None:
+def test_report_names_each_organization_and_pushes_no_email(account: Simulator) -> None:
     run = run_dag("example_stability_account_report")
 
     assert run.state == "success"
@@ -42,7 +42,7 @@ def test_the_report_names_each_organization_and_no_email_reaches_xcom(account: S
     ("credits_there", "followed", "skipped"),
     [(100.0, "render_all", "render_one"), (99.9, "render_one", "render_all")],
 )
-def test_the_branch_goes_the_way_that_the_credits_allow(
+def test_branch_follows_the_credits(
     account: Simulator, credits_there: float, followed: str, skipped: str
 ) -> None:
     account.set_credits(credits_there)
@@ -65,7 +65,7 @@ def test_each_organization_has_its_own_gate_and_pays_for_its_own_job(account: Si
     ("dag_id", "result"),
     [("example_stability_top_up_alert", []), ("example_stability_backlog", "worked off")],
 )
-def test_a_dag_that_waits_for_an_event_runs_where_there_are_asset_watchers(
+def test_event_driven_dag_runs_on_airflow_with_asset_watchers(
     account: Simulator, dag_id: str, result: object
 ) -> None:
     if AIRFLOW_V_3_0_PLUS:
@@ -79,7 +79,7 @@ def test_a_dag_that_waits_for_an_event_runs_where_there_are_asset_watchers(
     assert account.count() == 0
 
 
-def test_every_example_is_run_by_a_test() -> None:
+def test_every_example_has_a_test() -> None:
     examples = {each.stem for each in EXAMPLES.glob("*.py")}
     tests = Path(__file__).read_text(encoding="utf-8")
 

@@ -42,7 +42,7 @@ def said(available: float, needed: float) -> tuple[float, float, Decimal | None]
 @example(value=True)
 @example(10**400)
 @example(Decimal("sNaN"))
-def test_a_threshold_is_a_finite_number_of_0_or_more_or_an_error_that_names_it(value: object) -> None:
+def test_threshold_is_a_finite_number_of_0_or_more_or_refused(value: object) -> None:
     found = attempt(lambda: parse_credits("rearm_band", value), StabilityParameterError)
     if isinstance(found, StabilityParameterError):
         assert str(found).startswith("rearm_band is ")
@@ -55,14 +55,14 @@ def test_a_threshold_is_a_finite_number_of_0_or_more_or_an_error_that_names_it(v
 
 @EVERY_RUN_THE_SAME
 @given(THRESHOLDS)
-def test_a_threshold_means_the_same_number_in_whatever_form_it_comes(number: float) -> None:
+def test_every_form_of_a_threshold_is_the_same_number(number: float) -> None:
     forms = (number, repr(number), f" {number!r}\n", Decimal(number), Fraction(number))
     assert {parse_credits("x", each) for each in forms} == {number}
 
 
 @EVERY_RUN_THE_SAME
 @given(st.floats(max_value=0, exclude_max=True) | st.sampled_from((math.nan, math.inf)))
-def test_a_number_that_is_no_threshold_is_refused_also_as_text(number: float) -> None:
+def test_invalid_threshold_is_refused_as_text_too(number: float) -> None:
     for form in (number, repr(number)):
         with pytest.raises(StabilityParameterError):
             parse_credits("x", form)
@@ -73,7 +73,7 @@ def test_a_number_that_is_no_threshold_is_refused_also_as_text(number: float) ->
 @example(39.99999999999999, 40.0)
 @example(0.0, 5e-324)
 @example(1e15 - 0.125, 1e15)
-def test_what_is_said_is_what_was_decided(available: float, needed: float) -> None:
+def test_message_agrees_with_the_decision(available: float, needed: float) -> None:
     shown, need, short = said(available, needed)
     assert (shown, need) == (available, needed)
     assert is_enough(shown, need) == is_enough(available, needed) == (short is None)
@@ -81,7 +81,7 @@ def test_what_is_said_is_what_was_decided(available: float, needed: float) -> No
 
 @EVERY_RUN_THE_SAME
 @given(THRESHOLDS, st.integers(1, 5))
-def test_the_smallest_shortage_is_never_shown_as_0_and_never_opens(needed: float, steps: int) -> None:
+def test_smallest_shortage_is_not_shown_as_0_and_does_not_open(needed: float, steps: int) -> None:
     available = needed
     for _ in range(steps):
         available = math.nextafter(available, -math.inf)
@@ -93,19 +93,19 @@ def test_the_smallest_shortage_is_never_shown_as_0_and_never_opens(needed: float
 
 @EVERY_RUN_THE_SAME
 @given(st.integers(-(10**7), 10**7), st.integers(0, 10**7))
-def test_a_shortage_of_hundredths_is_what_a_person_would_reckon(available: int, needed: int) -> None:
+def test_shortage_in_hundredths_is_exact(available: int, needed: int) -> None:
     short = said(available / 100, needed / 100)[2]
     assert (short or 0) == max(Decimal(needed - available) / 100, Decimal(0))
 
 
 @EVERY_RUN_THE_SAME
 @given(AMOUNTS, THRESHOLDS, THRESHOLDS)
-def test_what_is_enough_for_much_is_enough_for_less(available: float, one: float, other: float) -> None:
+def test_enough_for_more_is_enough_for_less(available: float, one: float, other: float) -> None:
     if is_enough(available, max(one, other)):
         assert is_enough(available, min(one, other))
 
 
 @EVERY_RUN_THE_SAME
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_any_balance_reads_back_as_itself(available: float) -> None:
+def test_shown_balance_reads_back_as_the_same_number(available: float) -> None:
     assert float(describe_credits(available).split()[0]) == available

@@ -36,7 +36,7 @@ SECONDS = st.integers(0, 4_000_000_000)
 @given(st.none() | HEADERS, st.none() | HEADERS)
 @example("9" * 400, None)
 @example("Sun, 06 Nov 1994 08:49:37 -9999", "Fri, 31 Dec 9999 23:59:59 +9999")
-def test_any_retry_after_is_a_time_to_wait_or_says_nothing(value: str | None, date: str | None) -> None:
+def test_any_retry_after_is_a_pause_or_none(value: str | None, date: str | None) -> None:
     found = parse_retry_after(value, date)
     assert found is None or (type(found) is float and math.isfinite(found) and found >= 0)
     pause = RateLimitError("x", status_code=429, retry_after=found).pause
@@ -46,20 +46,20 @@ def test_any_retry_after_is_a_time_to_wait_or_says_nothing(value: str | None, da
 
 @EVERY_RUN_THE_SAME
 @given(st.integers(0, 10**9), st.text(" \t", max_size=3), st.none() | HEADERS)
-def test_seconds_are_these_seconds_whatever_the_date(seconds: int, around: str, date: str | None) -> None:
+def test_seconds_do_not_depend_on_the_date(seconds: int, around: str, date: str | None) -> None:
     assert parse_retry_after(f"{around}{seconds}{around}", date) == seconds
 
 
 @EVERY_RUN_THE_SAME
 @given(SECONDS, SECONDS)
-def test_a_date_is_the_time_from_the_answers_own_date(now: int, until: int) -> None:
+def test_date_counts_from_the_date_of_the_response(now: int, until: int) -> None:
     value, date = formatdate(until, usegmt=True), formatdate(now, usegmt=True)
     assert parse_retry_after(value, date) == max(0, until - now)
 
 
 @EVERY_RUN_THE_SAME
 @given(st.datetimes(), st.datetimes())
-def test_a_date_in_another_form_is_the_same_time(now: datetime, until: datetime) -> None:
+def test_every_form_of_a_date_is_the_same_time(now: datetime, until: datetime) -> None:
     now, until = now.replace(microsecond=0), until.replace(microsecond=0)
     value, date = until.strftime("%A, %d-%b-%Y %H:%M:%S GMT"), now.strftime("%a %b %d %H:%M:%S %Y")
     if now.year >= 1000 <= until.year:  # strftime does not fill up the others
@@ -77,7 +77,7 @@ _STEPS = st.lists(
 @EVERY_RUN_THE_SAME
 @given(_STEPS, st.floats(0, 1e6))
 @example([("ask", 200), ("pass", 9.5), ("ask", 200), ("pause", 3.0), ("ask", 200)], 0.0)
-def test_rate_limiter_allows_what_the_limit_and_the_pauses_allow_and_no_more(
+def test_rate_limiter_allows_exactly_what_limit_and_pauses_allow(
     steps: list[tuple[str, float]], start: float
 ) -> None:
     clock = VirtualClock()
@@ -136,7 +136,7 @@ def crossings_by_hand(balances: Sequence[float], threshold: float, direction: st
 
 @EVERY_RUN_THE_SAME
 @given(BALANCES, st.integers(0, 20), _DIRECTIONS, st.integers(0, 6), st.sets(st.integers(0, 40)))
-def test_a_crossing_counts_once_until_the_balance_came_back_whatever_is_restarted_between(
+def test_crossing_fires_once_until_rearmed_across_restarts(
     balances: list[float], threshold: int, direction: str, band: int, restarts: set[int]
 ) -> None:
     assume(direction == "below" or band <= threshold)
@@ -154,7 +154,7 @@ def test_a_crossing_counts_once_until_the_balance_came_back_whatever_is_restarte
 
 @EVERY_RUN_THE_SAME
 @given(BALANCES, st.floats(0, 20), _DIRECTIONS, st.floats(0, 6))
-def test_between_two_crossings_the_balance_came_back_by_the_band(
+def test_balance_returns_by_the_band_between_two_crossings(
     balances: list[float], threshold: float, direction: str, band: float
 ) -> None:
     assume(direction == "below" or band <= threshold)

@@ -94,7 +94,7 @@ class Watch:
         self._note(f"{len(self.story.fired)}: {credits_:g} while down", events)
 
     def fire_and_see_the_order(self) -> None:
-        """Look whether an event is there by the time that the state says that it is."""
+        """Check that the event is stored by the time the state records it."""
         before = len(self._events())
         self.simulator.set_credits(10)
         self._until(lambda: not self._states()[LOW], "the state to say that the event was fired")
@@ -199,7 +199,7 @@ def story() -> Iterator[Story]:
         yield watch.story
 
 
-def test_it_fires_once_per_crossing_and_a_restart_neither_loses_nor_repeats_one(story: Story) -> None:
+def test_crossing_fires_once_across_triggerer_restarts(story: Story) -> None:
     assert list(story.fired.values()) == [
         [],
         [(LOW, 10)],
@@ -217,11 +217,11 @@ def test_it_fires_once_per_crossing_and_a_restart_neither_loses_nor_repeats_one(
     ], story.fired
 
 
-def test_the_state_says_that_it_has_fired_only_once_the_event_is_there(story: Story) -> None:
+def test_state_is_stored_after_the_event(story: Story) -> None:
     assert story.events_when_told == story.expected_when_told
 
 
-def test_each_event_starts_one_run_that_is_told_the_credits(story: Story) -> None:
+def test_each_event_starts_one_run_with_its_credits(story: Story) -> None:
     assert story.runs == {LOW: {"success": 3}, HIGH: {"success": 3}}
     assert story.told == {LOW: [[10.0], [10.0], [10.0]], HIGH: [[150.0], [150.0], [900.0]]}
 
@@ -236,5 +236,5 @@ def test_only_the_watchers_are_left(story: Story) -> None:
     assert story.triggers_left == [watcher, watcher]
 
 
-def test_no_trace_of_the_key_is_in_a_file_or_in_the_database(story: Story) -> None:
+def test_no_trace_of_the_key_is_in_files_or_database(story: Story) -> None:
     assert not story.has_key

@@ -256,7 +256,7 @@ def story() -> Iterator[Story]:
         yield outages.story
 
 
-def test_no_gate_ends_through_any_fault(story: Story) -> None:
+def test_no_fault_ends_a_gate(story: Story) -> None:
     for name, phase in story.phases.items():
         assert not phase.ended, name
         assert phase.states == {"deferred": GATES * len(DEFERRED)}, name
@@ -264,7 +264,7 @@ def test_no_gate_ends_through_any_fault(story: Story) -> None:
     assert min(story.ended_at) >= story.topped_up_at
 
 
-def test_the_polls_go_on_and_stay_one_per_interval(story: Story) -> None:
+def test_polling_continues_at_one_request_per_interval(story: Story) -> None:
     for name, phase in story.phases.items():
         if name in {"before", "no triggerer", "no service"}:
             continue
@@ -277,34 +277,34 @@ def test_the_polls_go_on_and_stay_one_per_interval(story: Story) -> None:
 
 
 @pytest.mark.parametrize("dag_id", ALL)
-def test_every_gate_opens_and_pushes_the_credits(story: Story, dag_id: str) -> None:
+def test_every_gate_opens_and_pushes_its_credits(story: Story, dag_id: str) -> None:
     assert story.states[dag_id] == {"success": ALL[dag_id]}
     assert story.xcoms[dag_id] == [TOPPED_UP] * ALL[dag_id]
     assert {type(each) for each in story.xcoms[dag_id]} == {float}
 
 
-def test_a_gate_in_the_triggerer_needs_no_second_try(story: Story) -> None:
+def test_gate_in_the_triggerer_needs_no_retry(story: Story) -> None:
     # That of the gate which pokes died with its worker: the question is one that has an answer.
     assert story.tries["faults_poke"] > 1
     assert {dag_id: story.tries[dag_id] for dag_id in DEFERRED} == dict.fromkeys(DEFERRED, 1)
 
 
 @pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="this Airflow starts no task in the triggerer")
-def test_no_fault_brings_a_worker_into_a_gate_without_one(story: Story) -> None:
+def test_gate_without_a_worker_uses_none_during_faults(story: Story) -> None:
     assert story.seen_by_workers["faults_no_worker"] == 0
     assert story.seen_by_workers["faults_deferrable"] == GATES
 
 
-def test_each_gate_says_that_the_service_was_down_and_opens_once(story: Story) -> None:
+def test_each_gate_logs_the_outage_and_opens_once(story: Story) -> None:
     assert len(story.gate_logs) == GATES * len(DEFERRED)
     for log in story.gate_logs:
         assert log.count("Still waiting; could not read the balance") == 1, log
-        assert log.count("60.5 credits, need 40: open") == 1, log  # by whoever ended the task
+        assert log.count("60.5 credits, need 40: open") == 1, log  # from the worker or from the triggerer
 
 
-def test_nothing_is_left_behind(story: Story) -> None:
+def test_no_trigger_is_left(story: Story) -> None:
     assert story.triggers_left == 0
 
 
-def test_no_trace_of_the_key_is_in_a_file_or_in_the_database(story: Story) -> None:
+def test_no_trace_of_the_key_is_in_files_or_database(story: Story) -> None:
     assert not story.has_key

@@ -108,7 +108,7 @@ def statsd_server() -> Iterator[socket.socket]:
 
 
 def received(server: socket.socket) -> list[str]:
-    """Return what lies in a socket of ours; nobody sends any more."""
+    """Return what has arrived at a socket; all senders have ended."""
     found: list[str] = []
     while True:
         try:
@@ -186,7 +186,7 @@ def expected_series() -> dict[Series, float]:
 
 @pytest.fixture(scope="module")
 def sent() -> Iterator[dict[str, Any]]:
-    """Return what arrived, by the kind of server; the processes that send run at once."""
+    """Return what arrived, by the kind of server; the sending processes run in parallel."""
     with ExitStack() as stack:
         plain, tagged = (stack.enter_context(statsd_server()) for _ in range(2))
         collector = stack.enter_context(Collector())
@@ -212,7 +212,7 @@ def sent() -> Iterator[dict[str, Any]]:
         yield {"plain": received(plain), "tagged": received(tagged), "collector": collector.last()}
 
 
-def test_statsd_gets_one_sample_for_each_poll_however_many_gates_wait(sent: dict[str, Any]) -> None:
+def test_statsd_receives_one_sample_per_poll_for_any_number_of_gates(sent: dict[str, Any]) -> None:
     polls = POLLS * len(ALL)
     assert Counter(sent["plain"]) == {
         "airflow.stability.polls:1|c": polls,
@@ -235,7 +235,7 @@ def test_statsd_gets_one_sample_for_each_poll_however_many_gates_wait(sent: dict
 
 
 @pytest.mark.parametrize("organization", ALL)
-def test_statsd_gets_the_tags_where_it_is_told_to_have_them(sent: dict[str, Any], organization: str) -> None:
+def test_statsd_receives_tags_if_they_are_enabled(sent: dict[str, Any], organization: str) -> None:
     tags = f"connection=stability_default,organization={organization}"
     of_one = [line for line in sent["tagged"] if f"organization={organization}" in line]
     assert of_one == [
@@ -250,5 +250,5 @@ def test_statsd_gets_the_tags_where_it_is_told_to_have_them(sent: dict[str, Any]
     ]
 
 
-def test_opentelemetry_gets_a_series_for_each_organization(sent: dict[str, Any]) -> None:
+def test_opentelemetry_receives_a_series_per_organization(sent: dict[str, Any]) -> None:
     assert sent["collector"] == expected_series()

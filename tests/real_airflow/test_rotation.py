@@ -35,7 +35,7 @@ ORGANIZATIONS: Final = (None, "org-b")
 DEFERRED: Final = ("real_deferrable", *(["real_no_worker"] if STARTS_IN_TRIGGERER else []))
 EVERY: Final = (*DEFERRED, "real_reschedule")
 ENDS: Final = {"success", "failed", "skipped"}
-# Not whole: on SQLite, Airflow 3 gives a stored 60.0 back as 60, whoever has pushed it.
+# Not whole: on SQLite, Airflow 3 gives a stored 60.0 back as 60, whatever pushed it.
 TOPPED_UP: Final = 60.5
 
 
@@ -222,14 +222,14 @@ def _seconds(line: str) -> float:
     return datetime.fromisoformat(match[0]).replace(tzinfo=UTC).timestamp()
 
 
-def test_all_gates_of_an_organization_wait_on_one_poll(story: Story) -> None:
+def test_gates_of_an_organization_share_one_poll(story: Story) -> None:
     for organization in ORGANIZATIONS:
         # One at each end may or may not fall into the time.
         assert abs(story.asked[organization] - story.intervals) < 1.5, story.asked
     assert set(story.asked) == set(ORGANIZATIONS)
 
 
-def test_a_key_that_is_rotated_meanwhile_is_taken_up(story: Story) -> None:
+def test_rotated_key_is_picked_up_during_the_wait(story: Story) -> None:
     assert story.waiting_after_rotation == GATES * len(DEFERRED)
     refused = [each for each in story.after_rotation if each[1] == 401]
     # The old key once for each organization at most: both may be asked about at the same moment.
@@ -250,7 +250,7 @@ def test_every_gate_opens_within_its_interval(story: Story) -> None:
     assert 0 <= story.last_opened_after < INTERVAL + 4
 
 
-def test_a_timeout_is_no_matter_for_a_retry(story: Story) -> None:
+def test_timeout_is_not_retried(story: Story) -> None:
     assert story.timed_out == {"fails": "failed", "skips": "skipped"}
     for log in story.timeout_logs:
         assert "Timed out after 10 s. " in log, log
@@ -258,29 +258,29 @@ def test_a_timeout_is_no_matter_for_a_retry(story: Story) -> None:
         assert "no triggerer has ended it" not in log
 
 
-def test_the_last_gate_leaves_no_poll_behind(story: Story) -> None:
+def test_polling_stops_after_the_last_gate(story: Story) -> None:
     assert story.triggers_left == 0
 
 
 @pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="this Airflow starts no task in the triggerer")
-def test_no_worker_sees_a_gate_that_starts_and_ends_in_the_triggerer(story: Story) -> None:
+def test_gate_that_starts_and_ends_in_the_triggerer_uses_no_worker(story: Story) -> None:
     assert story.seen_by_workers["real_no_worker"] == 0
     assert story.seen_by_workers["real_deferrable"] == GATES  # the question is one that has an answer
 
 
-def test_each_gate_has_its_own_lines_in_its_log_and_no_others(story: Story) -> None:
+def test_each_gate_logs_its_own_lines_only(story: Story) -> None:
     assert len(story.gate_logs) == GATES * len(DEFERRED)
     for log in story.gate_logs:
         assert log.count("10 credits, need 40, short 30") == 1, log
-        assert log.count("60.5 credits, need 40: open") == 1, log  # by whoever ended the task
+        assert log.count("60.5 credits, need 40: open") == 1, log  # from the worker or from the triggerer
 
 
-def test_a_rescheduled_gate_opens(story: Story) -> None:
+def test_rescheduled_gate_opens(story: Story) -> None:
     assert story.states["real_reschedule"] == {"success": 1}
     assert story.xcoms["real_reschedule"] == [TOPPED_UP]
     assert story.rescheduled_asked == 2
 
 
-def test_no_key_is_anywhere(story: Story) -> None:
+def test_no_key_is_left_anywhere(story: Story) -> None:
     assert not story.found_a_key
     assert set(story.searched) == {"log", "database", "home", "process", "REST"}

@@ -95,7 +95,7 @@ class Play:
         self.lost: list[str] = []
 
     def outcomes(self) -> Outcomes:
-        """Play, and return what came of it; nothing of it counts if ``lost`` then names a task."""
+        """Play, and return the results; they do not count if ``lost`` names a task."""
         settings = {
             "STABILITY_TEST_GATES": str(self.gates),
             "AIRFLOW__CORE__FERNET_KEY": "",
@@ -178,7 +178,7 @@ class Play:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_scenario_means_the_same_on_a_real_scheduler(
+def test_scenario_has_the_same_outcome_on_a_real_scheduler(
     outcomes: Outcomes, scenario: Scenario, path: str
 ) -> None:
     found, wanted = outcomes[scenario.name, path], expected(scenario, path)
@@ -186,7 +186,7 @@ def test_a_scenario_means_the_same_on_a_real_scheduler(
     assert MODES[path].get("end_from_trigger") is None or found.workers == (found.state != "success")
 
 
-def test_a_key_that_leaks_is_found_wherever_it_is(outcomes: Outcomes) -> None:
+def test_leaked_key_is_found_wherever_it_is(outcomes: Outcomes) -> None:
     assert outcomes[LEAK, ""].leaks >= {
         "airflow.db",
         "the task's log",

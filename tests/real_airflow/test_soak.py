@@ -7,7 +7,7 @@ from support.soak.report import faults_of, report
 from support.soak.run import soak
 
 
-def test_gates_on_a_failing_service_open_rightly_and_leave_nothing_behind() -> None:
+def test_short_soak_finds_no_fault() -> None:
     result = soak(SHORT, lambda _: None)
     assert not faults_of(result), report(result)
     # A soak in which nothing happens would pass, too.

@@ -1,4 +1,4 @@
-"""Plays all scenarios on every path that needs no scheduler, and reads what came of it."""
+"""Plays all scenarios in every mode that needs no scheduler, and reads the results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MODES: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass
 class Outcome:
-    """What a scenario came to on a path.
+    """The result of a scenario in one mode.
 
     :param workers: processes that it took.
     :param stray_requests: how many went to a host that must get none.
@@ -218,7 +218,7 @@ class Batch:
         }
 
     def outcomes(self) -> dict[tuple[str, str], Outcome]:
-        """Read what came of it."""
+        """Read the results."""
         by_task = {task: self._outcome(task) for task in [*self.scenarios, LEAK]}
         self._search(by_task)
         name = {task: (scenario.name, path) for task, (scenario, path) in self.scenarios.items()}

@@ -72,28 +72,28 @@ RETRIES: Final[Gate] = {"retries": 2}
 
 
 def opens(name: str, service: Service, *says: str, requests: tuple[int, int], **kwargs: Any) -> Scenario:
-    """Return a scenario that ends well."""
+    """Return a scenario in which the gate opens."""
     return Scenario(name=name, service=service, xcom=52.5, says=(*says, OPEN), requests=requests, **kwargs)
 
 
 def passes(name: str, answer: dict[str, Any], *says: str, **kwargs: Any) -> Scenario:
-    """Return a scenario with an error that passes, at the first request and no other."""
+    """Return a scenario with a transient error at the first request."""
     return opens(name, simulator(answer, **kwargs), UNKNOWN, *says, requests=(2, 2))
 
 
 def never(name: str, service: Service, *says: str, requests: tuple[int, int] = SOME, **gate: Any) -> Scenario:
-    """Return a scenario that only the timeout ends."""
+    """Return a scenario that ends with the timeout."""
     state = "skipped" if gate.get("soft_fail") else "failed"
     return Scenario(name=name, service=service, gate=WAIT | gate, state=state, says=says, requests=requests)
 
 
 def fails(name: str, service: Service, *says: str, requests: tuple[int, int], **gate: Any) -> Scenario:
-    """Return a scenario with an error that waiting cannot mend: nothing makes a skip or a retry of it."""
+    """Return a scenario with a permanent error, which is neither skipped nor retried."""
     return Scenario(name=name, service=service, gate=gate, state="failed", says=says, requests=requests)
 
 
 def permanent_errors() -> Iterator[Scenario]:
-    """Yield a refusal of each kind, at once and in the middle of a wait."""
+    """Yield a permanent error of each kind, at the first request and during the wait."""
     kinds = {
         401: ("401 unauthorized", "Put a valid API key into the connection"),
         403: ("403 permission_denied", "Check `organization`"),
@@ -111,7 +111,7 @@ def permanent_errors() -> Iterator[Scenario]:
 
 
 def bodies() -> Iterator[Scenario]:
-    """Yield answers of 200 that are none, each of them once."""
+    """Yield invalid responses with status 200, each once."""
     wrong: dict[str, dict[str, Any]] = {
         "an HTML page": {"body": "<html>Sign in</html>", "content_type": "text/html"},
         "an empty body": {"body": ""},
@@ -246,7 +246,7 @@ TABLE: Final = (
         "key and connection go",
         simulator(LITTLE, then={1: take_away}),
         SHORT,
-        # Or the wait was over at its first look: where the machine is busy, a triggerer comes late.
+        # Or the wait ended with its first poll: on a busy machine the triggerer starts late.
         "was found before, but is not found now|" + LAST_BALANCE,
         requests=(1, 2),
         timeout=25,

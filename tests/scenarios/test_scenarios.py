@@ -29,7 +29,9 @@ def outcomes(
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("scenario", TABLE, ids=lambda scenario: scenario.name)
-def test_a_scenario_means_the_same_on_every_path(outcomes: Outcomes, scenario: Scenario, path: str) -> None:
+def test_scenario_has_the_same_outcome_in_every_mode(
+    outcomes: Outcomes, scenario: Scenario, path: str
+) -> None:
     found, wanted = outcomes[scenario.name, path], expected(scenario, path)
     check(found, wanted)
     if path == "zero_worker" and STARTS_IN_TRIGGERER:
@@ -42,7 +44,7 @@ def test_a_scenario_means_the_same_on_every_path(outcomes: Outcomes, scenario: S
         assert found.workers == 1
 
 
-def test_the_names_of_scenarios_are_distinct_and_each_difference_is_one() -> None:
+def test_scenario_names_are_unique_and_differences_differ() -> None:
     by_name = {scenario.name: scenario for scenario in TABLE}
     assert len({scenario.slug for scenario in TABLE}) == len(TABLE)
     for each in DIFFERENCES:
@@ -50,7 +52,7 @@ def test_the_names_of_scenarios_are_distinct_and_each_difference_is_one() -> Non
             assert repr(replace(by_name[name], **each.instead)) != repr(by_name[name])  # 40 is not 40.0
 
 
-def test_a_key_that_leaks_is_found_wherever_it_is(outcomes: Outcomes) -> None:
+def test_leaked_key_is_found_wherever_it_is(outcomes: Outcomes) -> None:
     everywhere = {
         "airflow.db",
         "the worker's log",

@@ -1,4 +1,4 @@
-"""Runs DAGs on a real Airflow of either end of the range, and reads from its database what came of it."""
+"""Runs DAGs on the installed Airflow, and reads the results from its database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["AIRFLOW_V_3_0_PLUS", "Run", "load_dag", "run_dag", "warm_up"]
 
 
 class Run:
-    """What a DAG run came to.
+    """The result of a DAG run.
 
     :param dag_run: as ``dag.test`` returns it.
     """

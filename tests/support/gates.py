@@ -50,7 +50,7 @@ def trigger(**kwargs: Any) -> BalanceTrigger:
 
 
 def resume(sensor: BalanceSensor, event: object) -> Any:
-    """Let a deferred gate go on with an event, as a worker does."""
+    """Resume a deferred gate with an event, as a worker does."""
     return sensor.resume_execution("execute_complete", {"event": event}, {})
 
 

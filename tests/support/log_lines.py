@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 def level_and_text(record: logging.LogRecord) -> Line:
-    """Return what most tests look at."""
+    """Return the parts of a line that most tests check."""
     return Line(record.levelname, record.getMessage())
 
 

@@ -34,7 +34,7 @@ async def _wait_together(organizations: list[str]) -> list[object]:
 
 
 def main() -> None:
-    """Wait until each gate is open, print what came of them, and end with standard input."""
+    """Wait until each gate is open, print the results, and end with standard input."""
     first, *others = sys.argv[1:]
     gate = BalanceSensor(
         task_id="gate",

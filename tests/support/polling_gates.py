@@ -140,7 +140,7 @@ async def opened(subscription: Subscription) -> float:
 
 
 def outcomes(waiting: list[Subscription]) -> list[Opened | Failed | None]:
-    """Return what the gates came to; None for one that waits."""
+    """Return the outcomes of gates; None for one that waits."""
     return [each.outcome for each in waiting]
 
 

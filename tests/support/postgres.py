@@ -78,7 +78,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """What Airflow is to be told."""
+        """The database URL for Airflow."""
         return f"postgresql+psycopg2://postgres@/airflow?host={self._folder}"
 
     @property

@@ -20,7 +20,7 @@ def session(leader: int) -> dict[int, str]:
     """Return the processes of a session: some have a group of their own, but none leaves the session."""
     found = {}
     for number in _numbers():
-        # It may end between two looks.
+        # It may have ended meanwhile.
         with suppress(OSError, ValueError):
             state, _, of_session = _stat(number)
             if of_session == leader and state != "Z":

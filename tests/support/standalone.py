@@ -291,7 +291,7 @@ class Standalone:
 
 
 def main() -> None:
-    """Run ``airflow standalone`` until standard input ends, as it does when whoever started this is gone."""
+    """Run ``airflow standalone`` until standard input ends, as it does when the caller is gone."""
     # A shell lets what it starts in the background ignore this signal, and so would all below.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     airflow = subprocess.Popen([sys.executable, "-m", "airflow", "standalone"], stdin=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 """Programs that are started again when they end, as a service manager does, until they are to stay down.
 
 They run in a session of their own, below this file as a program; it ends them when its standard input ends,
-as it does when whoever started it is gone.
+as it does when the caller is gone.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Supervised:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody looks after the programs any more."""
+        """Whether the supervisor has ended."""
         return self._process is None or self._process.poll() is not None
 
     def processes(self) -> dict[int, str]:
@@ -122,7 +122,7 @@ class Supervised:
 
 
 class _Keeper:
-    """What looks after the programs, in the process between them and whoever started it."""
+    """The supervisor, in a process between the programs and the caller."""
 
     def __init__(self, programs: dict[str, list[str]], log: IO[bytes], user: int | None) -> None:
         self._programs = programs
@@ -172,7 +172,7 @@ class _Keeper:
         self._due[name] = 0.0
 
     def end(self) -> None:
-        """End all programs in good order, as far as they let that happen."""
+        """Ask all programs to end, and wait for a while."""
         for each in self._running.values():
             each.send_signal(signal.SIGINT)
         deadline = time.monotonic() + PATIENCE

@@ -33,7 +33,7 @@ _gates("faults_deferrable", deferrable=True)
 _gates("faults_no_worker", start_from_trigger=True, end_from_trigger=True)
 
 # A worker that dies, or loses its database, fails its task: that is what retries are for. On organizations of
-# their own, so that their requests can be told from the poll's.
+# their own, so that their requests can be told apart from the poll's.
 tried: dict[str, Any] = {"deferrable": False, "retries": 5, "retry_delay": timedelta(seconds=1)}
 with _dag("faults_reschedule"):
     for number in range(2):

@@ -31,7 +31,7 @@ _gates("real_deferrable", deferrable=True)
 _gates("real_no_worker", start_from_trigger=True, end_from_trigger=True)
 
 with DAG("real_reschedule", start_date=datetime(2025, 1, 1), schedule=None):
-    # On an organization of its own, so that its requests can be told from the poll's.
+    # On an organization of its own, so that its requests can be told apart from the poll's.
     BalanceSensor(
         task_id="gate",
         min_credits=40,

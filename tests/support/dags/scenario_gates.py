@@ -1,4 +1,4 @@
-"""The DAG of the scenario table: a gate for each scenario and path, as a file says that a variable names.
+"""The DAG of the scenario table: a gate for each scenario and mode, from the file that a variable names.
 
 Without the variable there is none: other tests use the same folder.
 """
@@ -31,7 +31,7 @@ class Leak(BaseOperator):
 
     def execute(self, context: Any) -> None:  # noqa: ARG002  # Airflow's signature
         self.log.info("This is %s", self.text)
-        # The trigger fails, and says of what.
+        # The trigger fails, and its message has the text.
         trigger = BalanceTrigger(min_credits=self.text, poke_interval=60)
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=60))
 

@@ -57,7 +57,7 @@ class Executor:
         self._open: set[str] = set()  # which workers still have to look after
 
     def __call__(self, *, ti: Any, task: Any = None, **_: Any) -> None:
-        """Take the place of Airflow's own function, but do not wait for the task to end."""
+        """Replace Airflow's function, without waiting for the task to end."""
         try:
             self._run(ti, task or ti.task)
         except BaseException:  # noqa: BLE001  # the loop would try without end
@@ -107,7 +107,7 @@ class Executor:
         self._running[child] = key
 
     def finish(self) -> None:
-        """Wait for all, and say that all has ended."""
+        """Wait for all tasks, and report their end."""
         while self._running:
             self._reap(0)
         for each in self._begun - self._ended:
@@ -127,7 +127,7 @@ class Executor:
         self._control.sendall(f"end {task_id} {self._workers[task_id]}\n".encode())
 
     def _reap(self, options: int) -> None:
-        """Take leave of processes that have ended; with no option, of one that is waited for."""
+        """Collect processes that have ended; without options, wait for one."""
         while self._running:
             child, _ = os.waitpid(-1, options)
             if not child:
@@ -169,7 +169,7 @@ def start_in_triggerer(ti: Any, task: Any, session: Any) -> None:
 
 
 def work(task_id: str, run_id: str, task: Any, *, inline: bool) -> None:
-    """Be a worker's process."""
+    """Run a task, in the worker's process."""
     log = os.open(
         Path(os.environ["AIRFLOW_HOME"]) / "workers" / f"{task_id}.log",
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
@@ -187,7 +187,7 @@ def work(task_id: str, run_id: str, task: Any, *, inline: bool) -> None:
 
 
 def settle(task_id: str, run_id: str) -> None:
-    """Let nobody wait without end for a task whose process broke: no scenario ends with this state."""
+    """End a task whose process broke, with a state that no scenario has."""
     with new_session() as session:
         ti = find(session, task_id, run_id)
         if ti.state not in WAITS:

@@ -1,4 +1,4 @@
-"""Runs a program, and ends it with all that it has started when nobody waits for it any more.
+"""Runs a program, and ends it with all it has started as soon as the caller is gone.
 
 ``python -m support.scenarios.leash PROGRAM [ARGUMENT ...]``, in a session of its own; it ends as the
 program ends, or when its standard input does.
@@ -36,7 +36,7 @@ def running(
 
     :param folder: where it runs, and where its log goes.
     :param log: the file for what it prints.
-    :param descriptors: of open files that it shall have.
+    :param descriptors: of open files to pass on.
     """
     with (folder / log).open("wb") as output:
         process = subprocess.Popen(
@@ -65,7 +65,7 @@ def running(
 
 def main() -> int:
     """Run the program named on the command line."""
-    # What was inherited goes on to the program.
+    # The program inherits the descriptors.
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False)
     while process.poll() is None and not select.select([sys.stdin], [], [], 0.2)[0]:
         pass

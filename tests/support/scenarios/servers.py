@@ -1,4 +1,4 @@
-"""Services that are no simulator, or more than one: what is in the way between a gate and the service."""
+"""Services other than one simulator: proxies, redirects, untrusted certificates, unreachable hosts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PATIENCE: Final = 10.0
 
 @cache
 def authority() -> trustme.CA:
-    """Return a certificate authority that nobody trusts unasked."""
+    """Return a certificate authority that is not trusted by default."""
     return trustme.CA()
 
 
@@ -51,11 +51,11 @@ def https(*names: str) -> ssl.SSLContext:
 
 
 def refused() -> Service:
-    """Return a port on which nobody listens."""
+    """Return a port on which nothing listens."""
 
     @contextmanager
     def serve(stage: Stage) -> Iterator[None]:
-        with socket.socket() as held:  # so that nobody else takes it
+        with socket.socket() as held:  # so that no other process takes it
             held.bind(("127.0.0.1", 0))
             stage.connect(f"http://127.0.0.1:{held.getsockname()[1]}")
             yield
@@ -64,7 +64,7 @@ def refused() -> Service:
 
 
 def unknown_host() -> Service:
-    """Return a name that is none."""
+    """Return a host name that does not resolve."""
 
     @contextmanager
     def serve(stage: Stage) -> Iterator[None]:
@@ -75,7 +75,7 @@ def unknown_host() -> Service:
 
 
 def silent() -> Service:
-    """Return a server that takes connections and never says anything."""
+    """Return a server that accepts connections and never responds."""
 
     @contextmanager
     def serve(stage: Stage) -> Iterator[None]:
@@ -87,7 +87,7 @@ def silent() -> Service:
 
 
 def encrypted() -> Service:
-    """Return a service whose certificate nobody trusts."""
+    """Return a service with an untrusted certificate."""
 
     @contextmanager
     def serve(stage: Stage) -> Iterator[None]:
@@ -150,7 +150,7 @@ def proxied(scheme: str, *, answer: bytes | None = None) -> Service:
     """Return a service that only a proxy can reach.
 
     :param scheme: of the service; with https the proxy must not see the key.
-    :param answer: what the proxy says instead of passing anything on.
+    :param answer: the proxy's own response, instead of forwarding.
     """
 
     @contextmanager
@@ -172,10 +172,10 @@ def proxied(scheme: str, *, answer: bytes | None = None) -> Service:
 
 @contextmanager
 def proxy(port: int, answer: bytes | None, seen: list[bytes]) -> Iterator[str]:
-    """Be a proxy that knows one service.
+    """Run a proxy for one service.
 
     :param port: the service's.
-    :param answer: what to say instead of passing anything on.
+    :param answer: its own response, instead of forwarding.
     :param seen: takes what was said to the proxy itself.
     """
 
@@ -201,7 +201,7 @@ def proxy(port: int, answer: bytes | None, seen: list[bytes]) -> Iterator[str]:
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes until nothing more does."""
+    """Forward data until the source ends."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)

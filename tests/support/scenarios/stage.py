@@ -38,14 +38,14 @@ class Stage:
     strays: list[Callable[[], int]] = field(default_factory=list)  # count requests that must not be made
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something after a while, if the scenario still goes on then."""
+        """Do something after a while, unless the scenario has ended."""
         timer = threading.Timer(seconds, action)
         timer.daemon = True
         self.timers.append(timer)
         timer.start()
 
     def connect(self, host: str, password: str | None = None, **extra: object) -> None:
-        """Set the connection, at once as a whole."""
+        """Replace the connection atomically."""
         draft = self.connection.with_suffix(".draft")
         draft.write_text(
             json.dumps(
@@ -61,17 +61,17 @@ class Stage:
         draft.replace(self.connection)
 
     def disconnect(self) -> None:
-        """Take the connection away."""
+        """Delete the connection."""
         self.connection.unlink()
 
     @property
     def asked_at(self) -> list[float]:
-        """When the service was asked."""
+        """The times of the requests."""
         return sorted(each.at for simulator in self.simulators for each in simulator.requests)
 
     @property
     def stray_requests(self) -> int:
-        """How many requests went where none may go."""
+        """The number of requests to hosts that must get none."""
         return sum(count() for count in self.strays)
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "keep_what_is_deleted", "rows"]
 
 _RUN: Final = 12
-"""Characters of a key that betray it where every key is looked for at once: fewer are there by chance."""
+"""Length of a fragment that counts as a leak if all keys are searched for; shorter ones match by chance."""
 
 _KEPT: Final = {"trigger": "kwargs", "task_instance": "next_kwargs"}
 
@@ -31,7 +31,7 @@ class Keys:
     canaries: Mapping[str, tuple[Canary, ...]]
 
     def __post_init__(self) -> None:
-        """Prepare to look for all of them at once."""
+        """Prepare the search for all of them at once."""
         self._heads: dict[bytes, str] = {}
         for task, canaries in self.canaries.items():
             for canary in canaries:

@@ -1,4 +1,4 @@
-"""Whether each gate ended as it should have, by what the service told. Knows nothing of the package."""
+"""Judges how each gate ended by what the service had sent. Imports nothing of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Verdicts", "judge_gate", "judge_gates"]
 
 RIGHT: Final = ("opened", "timeout", "failed", "cancelled")
-"""What may rightly become of a gate."""
+"""The right outcomes of a gate."""
 
 _SETTLED: Final = 0.5  # seconds after its coming from which on a request is surely for a gate, too
 _TICK: Final = 0.05  # two clocks are read in one moment
@@ -60,9 +60,9 @@ def judge_gates(gates: Iterable[Gate], timeline: Timeline, limit: float, longest
 
 
 def judge_gate(gate: Gate, timeline: Timeline, silence: float) -> tuple[str, str | None]:
-    """Return what became of a gate, ``wrong`` or ``lost``, and then why.
+    """Return the outcome of a gate, or ``wrong`` or ``lost`` with the reason.
 
-    :param silence: seconds without a request after which nobody asks for it any more.
+    :param silence: seconds without a request after which polling has stopped.
     """
     if gate.outcome == "opened" and (complaint := _opened_wrongly(gate, timeline)):
         return "wrong", complaint
@@ -79,17 +79,17 @@ def judge_gate(gate: Gate, timeline: Timeline, silence: float) -> tuple[str, str
 
 
 def _opened_wrongly(gate: Gate, timeline: Timeline) -> str | None:
-    """It must have opened on what it was told, enough of it, and a short while ago."""
+    """It must have opened on a balance that the service sent shortly before, and that was enough."""
     if gate.credits is None or gate.credits < gate.needed:
         return f"it opened on {gate.credits} credits"
-    # One that has just come may open on what others were told.
+    # A new gate may open on a balance that others were sent.
     age = min(FRESH, gate.interval) if gate.ended - gate.joined < MARGIN else 0.0
     since = timeline.before(gate.ended, age + MARGIN)
     told = timeline.told_between(gate.organization, since, gate.ended + _TICK)
     if any(available == gate.credits for _, available in told):
         return None
     known = ", ".join(f"{available:g}" for _, available in told) or "nothing"
-    return f"it opened on {gate.credits:g} credits, where the service had told {known}"
+    return f"it opened on {gate.credits:g} credits, but the service had sent {known}"
 
 
 def _overslept(gate: Gate, timeline: Timeline) -> str | None:

@@ -26,7 +26,7 @@ _SHOWN: Final = 12
 
 @dataclass(slots=True)
 class Manners:
-    """What came of it.
+    """The result.
 
     :param most: requests with one key in any 10 s.
     :param too_soon: requests sooner after the one before than the smallest interval of who waited.
@@ -91,7 +91,7 @@ def _judge_intervals(record: Record, timeline: Timeline, manners: Manners) -> No
             if at - before >= smallest - _TICK or _is_another_wait(organization, timeline, before, at):
                 continue
             if anybody[organization].overlap(before, at) < at - before:
-                continue  # the last had gone, and who came then had to look
+                continue  # the last gate had left, and the next one polls at once
             manners.too_soon += 1
             manners.complain(f"of {organization} {at - before:.2f} s after another, not {smallest:g}")
 

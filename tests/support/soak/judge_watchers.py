@@ -41,7 +41,7 @@ def judge_watchers(watchers: Iterable[Watcher], timeline: Timeline) -> Verdicts:
 
 
 def _told_at(watcher: Watcher, timeline: Timeline, at: float, available: float) -> float | None:
-    """Return when a balance on which it fired had been told; None if it had not."""
+    """Return when the balance on which it fired had been sent; None if it had not."""
     span = timeline.told_between(watcher.organization, timeline.before(at, MARGIN), at + _TICK)
     return max((when for when, each in span if each == available), default=None)
 
@@ -57,7 +57,7 @@ def _fired_wrongly(
 ) -> str | None:
     """Return what is wrong with an event.
 
-    :param since: when what it fired on before was told.
+    :param since: when the balance of its previous event was sent.
     :param told: the same for this event.
     """
     if not _is_past(watcher, available):
@@ -94,7 +94,7 @@ def _missed(watcher: Watcher, timeline: Timeline) -> list[str]:
 
 
 def _was_deaf(watcher: Watcher, timeline: Timeline, since: float, until: float) -> bool:
-    """After a refusal a watcher looks again with its next interval; what is told meanwhile, it may miss."""
+    """After a refusal a watcher polls again with its next interval; it may miss balances in between."""
     gone = VERDICT + 2 * watcher.interval + MARGIN
     gone += timeline.stalled(since - gone, until)
     return any(True for _ in timeline.refusals_between(watcher.organization, since - gone, until + MARGIN))

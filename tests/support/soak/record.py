@@ -23,7 +23,7 @@ class Gate:
     """A gate, from its coming to its end.
 
     :param end_time: its own; None for a gate that waits for ever.
-    :param outcome: ``opened``, ``timeout``, ``failed``, ``cancelled`` (as it was told to), or anything else
+    :param outcome: ``opened``, ``timeout``, ``failed``, ``cancelled`` (on order), or anything else
         that came of it.
     :param credits: those that it opened on.
     :param error: the kind that it failed with.
@@ -43,10 +43,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """A crossing trigger, from its coming to its being told to go.
+    """A crossing trigger, from its start to its cancellation.
 
     :param events: when it fired, and on how many credits.
-    :param outcome: ``cancelled``, as it was told to, or anything else that came of it.
+    :param outcome: ``cancelled`` on order, or what else happened.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Request:
     """A request as the service saw it.
 
     :param answered: when its answer was decided; None where it got none.
-    :param credits: the balance that the answer told.
+    :param credits: the balance in the response.
     :param key: the key that it showed.
     """
 
@@ -84,7 +84,7 @@ class Record:
     """All of it.
 
     :param keys: the keys that the connection had, each with the time from which on.
-    :param outages: when nobody could reach the service.
+    :param outages: when the service was unreachable.
     :param stalls: when the gates' process, or that of the service, did not get to do anything.
     :param limit: seconds that a request may take, as the connection says.
     """

@@ -17,7 +17,7 @@ __all__ = ["HEAD", "faults_of", "growth", "line", "report"]
 MIB: Final = 1024 * 1024
 GROWTH: Final = 3 * MIB
 PER_GATE: Final = 64
-"""The memory may grow, by the line that fits the looks at it best, by 3 MiB and 64 bytes for each gate that
+"""The memory may grow, by the line of best fit, by 3 MiB and 64 bytes for each gate that
 has ended meanwhile. The first is what the allocator's own unrest comes to; the second is less than the
 smallest object that a gate could leave behind, with the reference to it."""
 
@@ -87,7 +87,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield _row("lost", gates["lost"], wanted="0")
     yield _row("timed out, on time", gates["timeout"])
     yield _row("failed, as the service had refused them", gates["failed"])
-    yield _row("cancelled, as they were told", gates["cancelled"])
+    yield _row("cancelled on order", gates["cancelled"])
     yield _title(f"Watchers: {len(result.record.watchers):,}")
     yield _row("crossings fired rightly", watchers["fired"])
     yield _row("crossings fired wrongly", watchers["wrong"], wanted="0")
@@ -106,7 +106,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield _row("at the end, MiB", f"{result.memory[-1][1] / MIB:.1f}")
     allowed = f"at most {allowed_growth(result) / MIB:.1f}"
     yield _row("growth by the line of best fit, MiB", f"{growth(result.memory) / MIB:+.1f}", wanted=allowed)
-    yield _title("Most at any look")
+    yield _title("Maximum at any sample")
     yield _row("threads", max(each.threads for each in result.looks))
     yield _row("sockets", max(each.sockets for each in result.looks))
     yield _row(

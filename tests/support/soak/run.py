@@ -52,7 +52,7 @@ class Look:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What came of a soak.
+    """The result of a soak.
 
     :param left: what was there after the last gate had gone, by kind; empty where nothing was.
     :param memory: at times since the beginning, from the warm-up on.
@@ -71,7 +71,7 @@ class Result:
 def soak(plan: Plan, say: Callable[[Look], None]) -> Result:
     """Run one.
 
-    :param say: called with a look now and then.
+    :param say: called with a sample now and then.
     """
     record = Record(limit=plan.limit)
     looks: list[Look] = []

@@ -220,7 +220,7 @@ class Chaos:
         return deck
 
     def _some(self) -> dict[str, Any]:
-        """Return whom a fault hits: whoever comes, or one organization."""
+        """Return whom a fault hits: the next request, or one organization."""
         if self._random.random() < 0.5:
             return {}
         return {"organization": self._random.choice(list(self._service.balances))}
@@ -232,7 +232,7 @@ class Chaos:
         return 0.0
 
     def _silence(self) -> float:
-        """Answer nobody, for some seconds."""
+        """Be unreachable for some seconds."""
         lasts = self._random.uniform(self._plan.outage / 4, self._plan.outage)
         simulator = self._service.simulator
         assert simulator is not None

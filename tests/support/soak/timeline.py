@@ -1,4 +1,4 @@
-"""The service's side of a soak, sorted so that one can ask what was told, when, and what was in the way."""
+"""The service's side of a soak: what it sent, when, and what delayed it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LOOK", "FRESH", "MARGIN", "PERMANENT", "VERDICT", "Spans", "Timeline"]
 
 FRESH: Final = 5.0
-"""Seconds that a balance may be old on which a gate opens that joins others, as the README says."""
+"""Maximum age in seconds of a balance on which a gate opens that joins others; it is documented."""
 
 VERDICT: Final = 10.0
 """Seconds for which a refusal answers those who come with the same connection."""
 
 FIRST_LOOK: Final = 10.0
-"""Seconds past its end that a gate may wait for its first answer: each looks once."""
+"""Seconds past its end that a gate may wait for its first balance: each polls once."""
 
 MARGIN: Final = 3.0
-"""Seconds that anything may take which should happen at once, on a busy machine; its stalls not counted."""
+"""Seconds that anything immediate may take on a busy machine, apart from its stalls."""
 
 PERMANENT: Final = (401, 403)
 _UNASKED: Final = 60.0  # seconds of a pause where the service names none
@@ -32,7 +32,7 @@ _IN_FLIGHT: Final = 0.5  # seconds from the decision to the client
 
 
 class Timeline:
-    """What the service was asked and told, per organization, in order."""
+    """Requests and responses per organization, in order."""
 
     def __init__(self, record: Record) -> None:
         self._limit = record.limit
@@ -70,7 +70,7 @@ class Timeline:
         self._hindrances = Spans([*record.outages, *record.stalls, *self.pauses])
 
     def told_between(self, organization: str, since: float, until: float) -> list[tuple[float, float]]:
-        """Return the balances told in a span, whether or not they were heard."""
+        """Return the balances sent in a span, whether or not they arrived."""
         told = self.told.get(organization, [])
         return told[bisect_left(told, (since, float("-inf"))) : bisect_right(told, (until, float("inf")))]
 

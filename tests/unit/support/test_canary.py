@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         lambda key: key.encode().hex(),
     ],
 )
-def test_a_trace_of_the_key_is_found(shown: Callable[[str], str], tmp_path: Path) -> None:
+def test_trace_of_the_key_is_found(shown: Callable[[str], str], tmp_path: Path) -> None:
     canary = Canary()
     text = f"before {shown(canary.key)} after"
     assert canary.found_in(text)
@@ -44,6 +44,6 @@ def test_a_trace_of_the_key_is_found(shown: Callable[[str], str], tmp_path: Path
     assert canary.files([tmp_path]) == [tmp_path / "below" / "a.log"]
 
 
-def test_what_is_no_trace_is_not_found() -> None:
+def test_text_without_a_trace_is_not_found() -> None:
     assert not Canary().found_in(f"{Canary().key} sk-1234 Bearer *** {Canary().key.encode().hex()}")
     assert "sk-" not in repr(Canary())

@@ -110,7 +110,7 @@ RICH = [*POOR[:2], told(111.0), *(told(at, 10.0) for at in (116.0, 121.0, 126.0)
         ("lost", gate("cancelled by itself", 110.0), record(*POOR)),
     ],
 )
-def test_the_judgement_of_a_gate(verdict: str, given: Gate, what: Record) -> None:
+def test_judgement_of_a_gate(verdict: str, given: Gate, what: Record) -> None:
     found = judge_gates([given], Timeline(what), LIMIT, INTERVAL)
     assert found.counts == {verdict: 1}, found.complaints
     assert bool(found.complaints) == (verdict in ("wrong", "lost"))
@@ -141,12 +141,12 @@ UP = [told(101.0, 10.0), told(106.0, 50.0), told(111.0, 20.0), told(116.0, 60.0)
         ({}, watcher([], ended=115.0), [UP[0], refused(103.0), UP[1]]),
     ],
 )
-def test_the_judgement_of_a_watcher(counts: dict[str, int], given: Watcher, requests: list[Request]) -> None:
+def test_judgement_of_a_watcher(counts: dict[str, int], given: Watcher, requests: list[Request]) -> None:
     found = judge_watchers([given], Timeline(record(*requests)))
     assert dict(found.counts) == counts, found.complaints
 
 
-def test_the_judgement_of_requests() -> None:
+def test_judgement_of_requests() -> None:
     waiting = gate("cancelled", 200.0)
     found = judge(record(*POOR, gates=[waiting]))
     assert (found.most, found.too_soon, found.in_a_pause, found.complaints) == (2, 0, 0, [])
@@ -179,7 +179,7 @@ def judge(what: Record) -> Any:
     return judge_requests(what, Timeline(what))
 
 
-def test_the_memory_may_be_restless_and_must_not_grow() -> None:
+def test_memory_may_vary_but_must_not_grow() -> None:
     restless = [(60.0 * number, 100_000_000 + 100_000 * (number % 3)) for number in range(20)]
     growing = [(at, memory + 500_000 * number) for number, (at, memory) in enumerate(restless)]
     assert abs(growth(restless)) < 100_000
