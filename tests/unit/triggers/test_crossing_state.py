@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.polling_gates import in_a_loop, until
+from support.virtual_time import THREAD_NAME
 from support.watchers import Store, polls, watcher, watching
 
 from airflow_provider_stability.triggers import crossing
@@ -110,6 +112,8 @@ async def test_a_restart_without_a_store_invents_no_crossing(watched: Simulator)
         async with watching(watcher()) as events:
             await polls(watched)
         assert events == []
+        # The answer to a request that is still under way would be the first that the next watcher sees.
+        await until(lambda: THREAD_NAME not in [each.name for each in threading.enumerate()])
 
 
 @pytest.mark.parametrize("kept", [None, True, "armed", [], {}], ids=repr)
