@@ -255,7 +255,7 @@ def test_a_timeout_is_no_matter_for_a_retry(story: Story) -> None:
     for log in story.timeout_logs:
         assert "Timed out after 10 s. " in log, log
         # Airflow's own limit, which comes to the rescue where the gate's does not work, has other words.
-        assert "no triggerer has ended it" not in log
+        assert "no triggerer ended the wait" not in log
 
 
 def test_the_last_gate_leaves_no_poll_behind(story: Story) -> None:
