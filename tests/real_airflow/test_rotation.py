@@ -255,7 +255,7 @@ def test_timeout_is_not_retried(story: Story) -> None:
     for log in story.timeout_logs:
         assert "Timed out after 10 s. " in log, log
         # Airflow's own limit, which comes to the rescue where the gate's does not work, has other words.
-        assert "no triggerer has ended it" not in log
+        assert "no triggerer ended the wait" not in log
 
 
 def test_polling_stops_after_the_last_gate(story: Story) -> None:

@@ -72,14 +72,14 @@ REFUSED = [
         (Fraction(1, 4), 0.25),
     ],
 )
-def test_a_number_or_its_text_is_a_threshold(value: object, number: float) -> None:
+def test_a_number_or_its_text_is_accepted_as_a_threshold(value: object, number: float) -> None:
     parsed = parse_min_credits(value)
     assert type(parsed) is float
     assert parsed == number
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: repr(value)[:20])
-def test_what_is_no_finite_number_of_0_or_more_is_refused(value: object) -> None:
+def test_anything_but_a_finite_number_of_0_or_more_is_refused(value: object) -> None:
     with pytest.raises(StabilityParameterError) as caught:
         parse_min_credits(value)
     assert str(caught.value).startswith(f"min_credits is {value!r}")
@@ -100,7 +100,9 @@ def test_what_is_no_finite_number_of_0_or_more_is_refused(value: object) -> None
         (1e308, 1e307, True),
     ],
 )
-def test_credits_are_enough_from_the_threshold_on(available: float, needed: float, *, enough: bool) -> None:
+def test_a_balance_of_at_least_the_threshold_is_enough(
+    available: float, needed: float, *, enough: bool
+) -> None:
     assert is_enough(available, needed) is enough
 
 
@@ -143,7 +145,7 @@ def test_credits_are_written_out_in_full(available: float, words: str) -> None:
         (50.25, 40.0, "50.25 credits, need 40"),
     ],
 )
-def test_the_line_says_what_is_there_what_is_needed_and_what_is_missing(
+def test_a_balance_is_described_with_what_is_needed_and_what_is_missing(
     available: float, needed: float, words: str
 ) -> None:
     assert describe(available, needed) == words

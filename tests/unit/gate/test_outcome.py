@@ -25,7 +25,7 @@ MESSAGE = "Last balance: 12.5 credits, need 40, short 27.5."
         (TimedOut(MESSAGE), {"status": "timeout", "message": MESSAGE}),
     ],
 )
-def test_opened_and_timed_out_survive_the_way_through_json(outcome: Outcome, event: object) -> None:
+def test_opened_and_timed_out_survive_a_round_trip_through_json(outcome: Outcome, event: object) -> None:
     assert to_event(outcome) == event
     assert from_event(json.loads(json.dumps(to_event(outcome)))) == outcome
 

@@ -136,7 +136,7 @@ def test_a_stored_value_that_is_no_wait_of_this_try_counts_as_none(kept: object)
     [{"connection_was_read": True}, {"latest": {}, "mood": "good"}, {"latest": {"currency": 1}}],
     ids=str,
 )
-def test_a_wait_that_another_version_has_stored_costs_the_memory_and_not_the_wait(
+def test_a_wait_that_another_version_stored_is_dropped_with_a_warning(
     store_lines: list[Line], stored: dict[str, object]
 ) -> None:
     store = Store()
@@ -155,7 +155,7 @@ def test_a_wait_without_a_store_does_not_survive_its_process(store_lines: list[L
     assert store_lines == []
 
 
-def test_a_store_that_fails_costs_the_memory_and_not_the_wait(store_lines: list[Line]) -> None:
+def test_a_failing_store_does_not_end_the_wait(store_lines: list[Line]) -> None:
     with process(Store(RuntimeError("no API server"))) as wait:
         assert wait == Wait(survives=False)
     message = (

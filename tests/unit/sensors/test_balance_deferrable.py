@@ -98,7 +98,7 @@ def test_an_open_gate_returns_the_credits_and_logs_them(lines: list[Line]) -> No
     ],
     ids=str,
 )
-def test_a_timeout_tells_the_last_balance(
+def test_a_timeout_reports_the_last_balance(
     kwargs: dict[str, Any], end: type[Exception], organization: str | None, target: str
 ) -> None:
     with pytest.raises(end) as ended:

@@ -88,9 +88,7 @@ def test_the_start_and_the_end_of_a_wait_name_the_connection_and_the_organizatio
     assert str(ended.value).endswith(f"UTC: {SHORT}. {target}")
 
 
-def test_the_wait_of_a_gate_that_is_rescheduled_is_announced_by_none_of_its_pokes(
-    account: Simulator, lines: list[Line]
-) -> None:
+def test_a_rescheduled_poke_does_not_announce_the_wait_again(account: Simulator, lines: list[Line]) -> None:
     account.top_up(40)
     with pytest.raises(KeyError, match="ti"):  # which Airflow's own execute asks for first
         gate(mode="reschedule").execute({})

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 TEMPLATE = "{{ params.x }}"
 
 
-def test_a_literal_threshold_that_is_wrong_is_refused_when_the_dag_is_parsed() -> None:
-    with pytest.raises(StabilityParameterError, match="min_credits is 'forty'; it must be a finite number"):
-        gate(min_credits="forty")
-
-
 def test_the_parameters_that_may_be_templates_are_rendered() -> None:
     sensor = gate(min_credits="{{ n }}", organization="{{ o }}", stability_conn_id="{{ c }}")
     context: Any = {"n": "40", "o": "org-b", "c": "stability_eu"}

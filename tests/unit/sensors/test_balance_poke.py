@@ -121,9 +121,7 @@ def test_a_poke_sleeps_through_the_last_second_of_a_pause(account: Simulator, mo
 
 
 @pytest.mark.usefixtures("no_delay")
-def test_a_connection_that_disappears_during_a_wait_is_waited_for(
-    account: Simulator, lines: list[Line]
-) -> None:
+def test_a_gate_keeps_waiting_if_its_connection_disappears(account: Simulator, lines: list[Line]) -> None:
     connection = os.environ[CONNECTION]
     with current(Wait()):
         assert gate().poke({}) is False
@@ -139,7 +137,7 @@ def test_a_connection_that_disappears_during_a_wait_is_waited_for(
 
 
 @pytest.mark.usefixtures("no_delay")
-def test_a_connection_that_was_never_there_is_an_error(account: Simulator) -> None:
+def test_a_connection_that_never_existed_is_a_permanent_error(account: Simulator) -> None:
     del os.environ[CONNECTION]
     with (
         current(Wait()),
@@ -151,7 +149,7 @@ def test_a_connection_that_was_never_there_is_an_error(account: Simulator) -> No
 
 
 @pytest.mark.usefixtures("no_delay")
-def test_one_wait_does_not_know_which_connections_another_one_has_read(account: Simulator) -> None:
+def test_waits_do_not_share_which_connection_was_read(account: Simulator) -> None:
     sensor = gate()
     with current(Wait()):
         sensor.poke({})
@@ -160,7 +158,7 @@ def test_one_wait_does_not_know_which_connections_another_one_has_read(account: 
         sensor.poke({})
 
 
-def test_a_secrets_backend_that_fails_during_a_wait_is_waited_for(
+def test_a_gate_keeps_waiting_if_the_secrets_backend_fails(
     account: Simulator, mocker: MockerFixture, lines: list[Line]
 ) -> None:
     with current(Wait()):

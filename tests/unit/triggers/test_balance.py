@@ -66,7 +66,7 @@ def test_a_trigger_that_a_version_with_fewer_parameters_has_stored_can_be_made()
 
 
 @in_a_loop
-async def test_a_gate_reads_its_rendered_parameters_as_a_gate_on_a_worker_does(account: Simulator) -> None:
+async def test_a_gate_accepts_the_text_that_its_parameters_were_rendered_to(account: Simulator) -> None:
     event = await fire(trigger(min_credits=" 40 ", organization=" org-b ", names_organization=True))
     assert event == {"status": "success", "credits": 60.0}
     assert account.count(organization="org-b") == account.count() == 1
@@ -110,7 +110,7 @@ async def test_gates_with_a_refused_key_get_an_event_each_from_one_request(
 
 
 @in_a_loop
-async def test_a_defect_is_logged_and_told_by_its_class_alone(
+async def test_an_unexpected_exception_is_logged_and_reported_by_its_class_alone(
     account: Simulator, lines: list[Line], mocker: MockerFixture
 ) -> None:
     mocker.patch.object(balance, "subscribe", side_effect=ZeroDivisionError(account.api_key))
@@ -123,7 +123,7 @@ async def test_a_defect_is_logged_and_told_by_its_class_alone(
 
 
 @in_a_loop
-async def test_a_gate_that_is_cancelled_or_has_fired_leaves_its_poll(account: Simulator) -> None:
+async def test_a_gate_that_fired_or_was_cancelled_leaves_its_poll(account: Simulator) -> None:
     registry = use_timing(linger=0.0)
     stays, *leave = [asyncio.create_task(fire(trigger(min_credits=50))) for _ in range(20)]
     await until(account.count)
@@ -224,7 +224,7 @@ async def test_a_gate_whose_time_is_over_does_not_wait_for_a_pause(account: Simu
     [(7, True, 60, True), (7, False, 60, False), (None, True, 60, False), (7, True, 10, False)],
 )
 @in_a_loop
-async def test_a_task_ends_here_only_in_a_triggerer_if_it_was_told_to_and_has_enough(
+async def test_a_task_ends_in_the_triggerer_only_if_told_to_and_with_enough_credits(
     account: Simulator,
     lines: list[Line],
     trigger_id: int | None,
@@ -259,7 +259,7 @@ async def test_an_xcom_that_cannot_be_pushed_leaves_the_end_of_the_task_to_a_wor
 
 @pytest.mark.parametrize("do_xcom_push", [True, False])
 @in_a_loop
-async def test_a_task_that_ends_here_pushes_its_credits_if_it_is_to_push_any(
+async def test_a_task_that_ends_in_the_triggerer_pushes_its_credits_unless_told_not_to(
     account: Simulator, *, do_xcom_push: bool
 ) -> None:
     account.top_up(40)

@@ -145,7 +145,7 @@ async def test_a_state_that_cannot_be_read_at_first_is_read_again(
 
 
 @in_a_loop
-async def test_a_state_that_cannot_be_read_at_all_is_done_without(
+async def test_a_watcher_works_without_a_state_that_cannot_be_read(
     watched: Simulator, lines: list[Line]
 ) -> None:
     store = FailingStore()
@@ -212,7 +212,7 @@ async def test_a_watcher_that_ends_before_its_event_is_stored_saves_nothing_and_
 
 
 @in_a_loop
-async def test_a_watcher_without_a_store_fires_all_the_same(watched: Simulator) -> None:
+async def test_a_watcher_fires_without_a_store(watched: Simulator) -> None:
     watching_trigger = watcher()
     if hasattr(watching_trigger, "asset_state_store"):
         watching_trigger.asset_state_store = None
