@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_stability.connection.reader import ConnectionReader
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
     StabilityConfigurationError,
@@ -15,7 +16,6 @@ from airflow_provider_stability.exceptions import (
 )
 from airflow_provider_stability.metrics import record_poll
 from airflow_provider_stability.polling.balance_poll import BalancePoll
-from airflow_provider_stability.polling.connection_reader import ConnectionReader
 from airflow_provider_stability.polling.shared_key import Answer, NotYet
 from airflow_provider_stability.polling.threads import call_in_daemon_thread
 
@@ -53,7 +53,9 @@ class Poller:
         self._connection_id = connection_id
         self._timing = timing
         self._shared_key, self._on_empty = shared_key, on_empty
-        self._connection = ConnectionReader(connection_id, timing)
+        self._connection = ConnectionReader(
+            connection_id, max_age=timing.settings, max_read=timing.read, monotonic=timing.clock.monotonic
+        )
         self._polls: dict[str | None, BalancePoll] = {}
         self._key: SharedKey | None = None
         self._balances: dict[str | None, SharedBalance] = {}  # those that the polls read

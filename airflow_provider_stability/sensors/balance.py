@@ -36,8 +36,6 @@ from airflow_provider_stability.gate.credits import (
     parse_min_credits,
 )
 from airflow_provider_stability.gate.fail_fast import describe_target, fail_fast
-from airflow_provider_stability.gate.outcome import Failed, Opened, TimedOut, from_event
-from airflow_provider_stability.gate.wait import current_wait, waiting
 from airflow_provider_stability.links import BillingLink, show_link_early
 from airflow_provider_stability.version_compat import can_start_in_triggerer
 
@@ -131,6 +129,7 @@ class BalanceSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  # Airflow's signature
         """Read the balance once, and log it in one line."""
         from airflow_provider_stability.connection.loading import connection_disappeared
+        from airflow_provider_stability.gate.wait import current_wait
         from airflow_provider_stability.hooks.stability import StabilityHook
         from airflow_provider_stability.metrics import recorded
 
@@ -190,6 +189,8 @@ class BalanceSensor(BaseSensorOperator):
                     method_name="execute_complete",
                     timeout=timedelta(seconds=self.timeout + _BACKSTOP),
                 )
+            from airflow_provider_stability.gate.wait import waiting
+
             with waiting(context, rescheduled=self.reschedule) as wait:
                 try:
                     return super().execute(context)
@@ -199,6 +200,8 @@ class BalanceSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> float:  # noqa: ARG002  # Airflow's
         """Take the outcome from the trigger, and return the credits."""
+        from airflow_provider_stability.gate.outcome import Failed, Opened, TimedOut, from_event
+
         match from_event(event):
             case Opened(available):
                 self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
@@ -288,6 +291,8 @@ class BalanceSensor(BaseSensorOperator):
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
+        from airflow_provider_stability.gate.wait import current_wait
+
         # Airflow calls this between two pokes in both modes, with this signature from 2.11 to 3.3.
         # It raises 2 to the number of pokes, which overflows after a thousand: 17 h at a max_wait of 60 s.
         poke_count = min(poke_count, _MAX_DOUBLINGS)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.polling_gates import VARIABLE, Account
 
+from airflow_provider_stability.connection import reader
 from airflow_provider_stability.connection.loading import load_settings_async
-from airflow_provider_stability.polling import connection_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,5 +33,5 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(connection_id)
         return await load_settings_async(connection_id)
 
-    monkeypatch.setattr(connection_reader, "load_settings_async", read)
+    monkeypatch.setattr(reader, "load_settings_async", read)
     return found

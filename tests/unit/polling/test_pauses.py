@@ -20,9 +20,9 @@ from support.polling_gates import (
 )
 from support.virtual_time import pass_time
 
+from airflow_provider_stability.connection import reader
 from airflow_provider_stability.connection.loading import load_settings_async
 from airflow_provider_stability.gate.outcome import Opened
-from airflow_provider_stability.polling import connection_reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,7 +203,7 @@ async def test_a_key_that_replaces_a_refused_one_brings_its_pause_along(
 
     account.rotate_key("sk-next")
     monkeypatch.setenv("AIRFLOW_CONN_SECOND", account.connection())
-    monkeypatch.setattr(connection_reader, "load_settings_async", read)
+    monkeypatch.setattr(reader, "load_settings_async", read)
     account.fail(status=429, retry_after=300)
     with gates(connection="second"):
         await pass_time(1)

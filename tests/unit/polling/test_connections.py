@@ -22,10 +22,9 @@ from support.polling_gates import (
 )
 from support.virtual_time import pass_time
 
-from airflow_provider_stability.connection import loading
+from airflow_provider_stability.connection import loading, reader
 from airflow_provider_stability.exceptions import StabilityConfigurationError
 from airflow_provider_stability.gate.outcome import Failed, Opened
-from airflow_provider_stability.polling import connection_reader
 from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ async def test_a_read_that_never_returns_is_made_again_after_a_minute(
 async def test_while_a_read_hangs_gates_wait_on_the_connection_as_it_was(
     account: Account, hanging: list[asyncio.Future[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with lines_of(connection_reader, monkeypatch, level_and_text) as lines, gates(interval=1) as (gate,):
+    with lines_of(reader, monkeypatch, level_and_text) as lines, gates(interval=1) as (gate,):
         await pass_time(59.5)
         hang(hanging)
         account.top_up(30)

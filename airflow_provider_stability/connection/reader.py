@@ -1,4 +1,4 @@
-"""Reads one Airflow connection for all polls that go by it, and keeps its settings for a minute."""
+"""Reads one Airflow connection for everybody in an event loop, and keeps its settings for some time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from airflow_provider_stability.connection.loading import connection_disappeared
 from airflow_provider_stability.exceptions import StabilityConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_stability.connection.settings import Settings
-    from airflow_provider_stability.polling.timing import Timing
 
 __all__ = ["ConnectionReader"]
 
@@ -22,11 +23,20 @@ _reads: set[asyncio.Task[Settings]] = set()
 
 
 class ConnectionReader:
-    """The settings of one connection."""
+    """The settings of one connection.
 
-    def __init__(self, connection_id: str, timing: Timing) -> None:
+    :param connection_id: the Airflow connection.
+    :param max_age: seconds for which the settings are believed.
+    :param max_read: seconds that a read may take before another one is started.
+    :param monotonic: returns seconds that only grow.
+    """
+
+    def __init__(
+        self, connection_id: str, *, max_age: float, max_read: float, monotonic: Callable[[], float]
+    ) -> None:
         self._connection_id = connection_id
-        self._timing = timing
+        self._max_age, self._max_read = max_age, max_read
+        self._monotonic = monotonic
         self._settings: Settings | None = None
         self._was_read = False
         self.read_at = -float("inf")
@@ -34,15 +44,15 @@ class ConnectionReader:
         self._reading: asyncio.Task[Settings] | None = None
 
     async def current(self, *, anew: bool = False) -> Settings:
-        """Return the settings, at most a minute old.
+        """Return the settings, at most ``max_age`` old, or older where they cannot be read just now.
 
-        :raises StabilityConfigurationError: if they cannot be had; permanent only where the connection is
-            wrong.
+        :param anew: whether to read them in any case.
+        :raises StabilityConfigurationError: if they cannot be had; permanent only if the connection is wrong.
         """
         if anew:
             self._settings = None
-        age = self._timing.clock.monotonic() - self.read_at
-        if self._settings is not None and age < self._timing.settings:
+        age = self._monotonic() - self.read_at
+        if self._settings is not None and age < self._max_age:
             return self._settings
         try:
             return await self._read()
@@ -63,20 +73,20 @@ class ConnectionReader:
             self._reading.add_done_callback(_end_read)
         reading = self._reading
         # Never cancelled: breaking off a read can break the triggerer's channel to Airflow (seen on 3.0.6).
-        await asyncio.wait([reading], timeout=self._timing.read)
+        await asyncio.wait([reading], timeout=self._max_read)
         # One that was given up may return after a later one, with settings that have been replaced.
         is_latest = self._reading is reading
         if is_latest:
             self._reading = None
         if not reading.done():
             raise StabilityConfigurationError(
-                f"connection {self._connection_id!r} could not be read within {self._timing.read:g} s: "
+                f"connection {self._connection_id!r} could not be read within {self._max_read:g} s: "
                 "Airflow or its secrets backend does not answer",
                 transient=True,
             )
         settings = reading.result()
         if is_latest:
-            self._settings, self.read_at = settings, self._timing.clock.monotonic()
+            self._settings, self.read_at = settings, self._monotonic()
             self._was_read = True
         return settings
 
