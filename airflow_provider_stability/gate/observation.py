@@ -1,4 +1,4 @@
-"""What is known about a balance: the last one that was read, and the last error."""
+"""The last balance that was read, and the last error."""
 
 from __future__ import annotations
 

@@ -138,11 +138,8 @@ class BalancePoll:
 
     async def _poll(self) -> None:
         clock = self.timing.clock
-        shortest = min(self._intervals, default=0.0)
-        # An answer that another poll of the same credits got counts too: as recent as a gate may wait for
-        # one, and, where a gate needs it confirmed, as one that would open it.
-        needs_fresh = self._is_wanted_now and self._answered_at > _NEVER
-        age = min(self.timing.fresh, shortest) if needs_fresh else shortest
+        # The answer to another poll of the same credits counts too, if a gate may wait that long for one.
+        age = min(self._intervals, default=0.0)
         answer = await self._ask(self.organization, max(self._answered_at, clock.monotonic() - age))
         if isinstance(answer, NotYet):
             # No longer than settings are believed: meanwhile, the connection may have got another key.
@@ -155,7 +152,9 @@ class BalancePoll:
         self._answered_at, self._refusal = answer.at, None
         if isinstance(answer.found, StabilityError):
             self.latest = self.latest.with_error(answer.found, clock.time())
-            if not answer.found.transient:
+            if answer.is_refusal and not self._is_fresh:
+                self._is_wanted_now = True
+            elif answer.is_refusal:
                 await self._on_failed(self, answer.found)
         else:
             self.latest = self.latest.with_credits(answer.found, clock.time())

@@ -7,14 +7,11 @@ what a trigger runner adds to them is Airflow's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import json
 import logging
 import os
 import random
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from airflow import __version__ as airflow_version
+from support.soak.leftovers import objects, resources, threads_left
 from support.soak.record import Gate, Watcher, write
 
 from airflow_provider_stability.polling.registry import registries
@@ -40,8 +38,6 @@ _LATE: Final = 0.03  # those whose end is over when they come
 _CANCELLED: Final = 0.1
 _PATIENT: Final = 0.02  # those that want more than there will ever be
 _PATIENCE: Final = 30.0
-_OF_ASGIREF: Final = "ThreadPoolExecutor-0_0"
-_PACKAGE: Final = "airflow_provider_stability."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +80,7 @@ class Population:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, orders: AsyncIterator[dict[str, Any]]) -> None:
-        """Run until cancelled."""
+        """Live until told to end."""
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_the_loop())
             async for order in orders:
@@ -237,7 +233,7 @@ class Population:
         self._answer.flush()
 
     async def _end(self) -> None:
-        """Cancel all gates and watchers, and report what is left."""
+        """Send everybody away, and tell what is left then."""
         self._is_ending = True
         for task in self._tasks:
             task.cancel()
@@ -253,36 +249,6 @@ class Population:
         pollers = [f"poller of {name}" for name in registry.pollers] if registry is not None else []
         tasks = [each.get_name() for each in asyncio.all_tasks() if each is not asyncio.current_task()]
         return sorted(pollers + tasks)
-
-
-def resources() -> dict[str, int]:
-    """Return what the process has of what it may only borrow."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    sockets = 0
-    for each in os.scandir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the descriptor of this listing is closed already
-            sockets += str(Path(each.path).readlink()).startswith("socket:")
-    return {
-        "memory": pages * os.sysconf("SC_PAGE_SIZE"),
-        "threads": threading.active_count(),
-        "sockets": sockets,
-    }
-
-
-def threads_left() -> list[str]:
-    """Return the threads that are there, but for the one that Airflow's way to read a connection keeps."""
-    names = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
-    return [each for each in names if each != _OF_ASGIREF]
-
-
-def objects() -> dict[str, int]:
-    """Return what is alive of those that come and go with gates and polls."""
-    gc.collect()
-    kinds = Counter(
-        type(each).__name__ for each in gc.get_objects() if str(type(each).__module__).startswith(_PACKAGE)
-    )
-    passing = ("Trigger", "Poller", "Stream", "Subscription", "Client", "Session", "Threads")
-    return {name: number for name, number in kinds.items() if name.endswith(passing)}
 
 
 def be_quiet() -> None:
@@ -313,7 +279,7 @@ async def orders() -> AsyncIterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Run until told to end, then report what outlived the event loop."""
+    """Serve until told to end, and answer last what has outlived the event loop."""
     options = Options(**json.loads(sys.argv[1]))
     # What anybody prints must not get between the answers.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

@@ -71,7 +71,12 @@ def test_key_alone_is_a_usable_connection() -> None:
         max_retries=3,
         verify=True,
         proxy=None,
+        allow_http=False,
     )
+
+
+def test_settings_without_fields_are_those_of_an_empty_connection() -> None:
+    assert Settings(KEY) == parse()
 
 
 @pytest.mark.parametrize("empty", [None, "", "  "], ids=repr)
@@ -100,7 +105,10 @@ def test_missing_key_is_refused(password: str | None) -> None:
 @pytest.mark.parametrize("between", [" ", "\n", "\r\n", "\t", "\0", "\u00a0", "\u20ac", "\x7f", " Bearer "])
 def test_key_that_does_not_fit_a_header_is_refused_and_not_shown(between: str) -> None:
     message = refusal(password=f"sk-first{between}sk-second")
-    assert "password contains a space or an unprintable character; it must be" in message
+    assert message == (
+        "connection 'stability_eu': password contains a space or an unprintable character; "
+        "it must be an API key, printable ASCII"
+    )
     assert "sk-first" not in message
     assert "sk-second" not in message
 
@@ -125,6 +133,8 @@ def test_key_that_does_not_fit_a_header_is_refused_and_not_shown(between: str) -
         ("api.example", 8443, "https://api.example:8443"),
         ("api.example:8443", 8443, "https://api.example:8443"),
         ("https://api.example/gateway/v2", None, "https://api.example/gateway/v2"),
+        ("https://api.example/X", None, "https://api.example/X"),
+        ("api.example", 65535, "https://api.example:65535"),
         ("https://api.example/gateway/", 8443, "https://api.example:8443/gateway"),
         ("10.1.2.3", None, "https://10.1.2.3"),
         ("[2001:db8::1]", None, "https://[2001:db8::1]"),
@@ -183,8 +193,7 @@ def test_port_that_contradicts_the_host_is_refused() -> None:
 @pytest.mark.parametrize("port", [-1, 65536, 70000])
 def test_port_out_of_range_is_refused_and_shown(port: int) -> None:
     message = refusal(host="api.example", port=port)
-    assert "port" in message
-    assert str(port) in message
+    assert message.endswith(f": port is {port}; it must be a number from 1 to 65535, or empty")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +206,29 @@ def test_plain_http_to_another_machine_needs_allow_http(host: str) -> None:
     assert "'allow_http'" in message
     allowed = parse(host=host, extra={"allow_http": True})
     assert allowed.base_url == host.replace("HTTP", "http").replace(":80", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "allow_http", "is_direct"),
+    [
+        ("http://127.0.0.1:8080", False, True),
+        ("http://localhost", False, True),
+        ("http://127.0.0.1:8080", True, False),
+        ("https://127.0.0.1:8080", False, False),
+        ("http://api.example", True, False),
+        ("https://api.example", False, False),
+    ],
+)
+def test_only_plain_http_to_this_machine_is_direct(host: str, *, allow_http: bool, is_direct: bool) -> None:
+    assert parse(host=host, extra={"allow_http": allow_http}).is_direct is is_direct
+
+
+def test_proxy_is_refused_where_the_key_would_leave_this_machine_unencrypted() -> None:
+    message = refusal(host="http://127.0.0.1:8080", extra={"proxy": PROXY})
+    assert (
+        "'proxy' would receive the key unencrypted, as host is 'http://127.0.0.1:8080'; it must be" in message
+    )
+    assert parse(host="http://127.0.0.1", extra={"proxy": PROXY, "allow_http": True}).proxy == PROXY
 
 
 @pytest.mark.parametrize("no", [False, "false", "no", "off", "0", "FALSE", 0, None, ""], ids=repr)
@@ -256,6 +288,24 @@ def test_certificates_may_be_a_file_or_a_directory(tmp_path: Path) -> None:
 def test_invalid_value_of_an_extra_field_is_refused_with_what_it_must_be(name: str, value: object) -> None:
     message = refusal(extra={name: value})
     assert f"extra field {name!r} is {value!r}; it must be {EXTRA_FIELDS[name].allowed}" in message
+
+
+TEXT_ALLOWED = "printable ASCII without line breaks, at most 256 characters"
+ALLOWED = {
+    **{name: TEXT_ALLOWED for name, field in EXTRA_FIELDS.items() if field.rule is TEXT},
+    "organization": f"{TEXT_ALLOWED}, no spaces",
+    "api_version": "v1 or v1alpha",
+    "timeout": "a number above 0, at most 3600",
+    "max_retries": "a whole number from 0 to 10",
+    "verify": "true, false, or an existing path",
+    "allow_http": "true or false",
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_error_states_what_a_field_must_be_and_its_value_without_white_space(name: str) -> None:
+    message = refusal(extra={name: " \u20ac "})
+    assert message.endswith(f"extra field {name!r} is '\u20ac'; it must be {ALLOWED[name]}")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is known about a balance, and the words for it when a wait has ended."""
+"""The last balance and error, and the words for them when a wait has ended."""
 
 from __future__ import annotations
 

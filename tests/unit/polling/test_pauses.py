@@ -146,7 +146,7 @@ async def test_a_second_pause_in_the_words_of_the_first_is_told_as_well(account:
             await pass_time(405)
             assert heard == ["RateLimitError", "known"]
             account.fail(**fault)  # type: ignore[arg-type]
-            with gates():
+            with gates(organization="org-c"):
                 await pass_time(60)
             assert heard == ["RateLimitError", "known", "StabilityConnectionError"]
 

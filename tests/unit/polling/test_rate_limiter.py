@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from support.polling_gates import DEFAULT, OTHERS, gates, in_virtual_time, install
-from support.virtual_time import VirtualClock, pass_time
+from support.virtual_time import THREAD_NAME, VirtualClock, pass_time
 
 from airflow_provider_stability.polling.rate_limiter import Pause, RateLimiter
+from airflow_provider_stability.polling.registry import registries
 from airflow_provider_stability.polling.timing import Timing
 
 if TYPE_CHECKING:
@@ -90,6 +93,21 @@ async def test_polls_make_as_many_requests_as_the_limit_allows_and_the_others_la
         await pass_time(60)
     assert [at for _, at in account.asked] == [0] * 5 + [10] * 5 + [20] * 5 + [30] * 5
     assert {name for name, _ in account.asked} == set(OTHERS)
+
+
+@in_virtual_time
+async def test_calls_that_begin_together_do_not_exceed_the_limit(account: Account) -> None:
+    install(requests=5)
+    with gates(organization="org-0"), ExitStack() as stack:
+        await pass_time(15)
+        (limiter,) = registries[asyncio.get_running_loop()]._limiters.values()
+        with limiter._lock:  # so that no call counts before the others have begun
+            for name in OTHERS:
+                stack.enter_context(gates(organization=name))
+            while sum(each.name == THREAD_NAME for each in threading.enumerate()) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        await pass_time(5)
+        assert len(account.asked) == 1 + 5
 
 
 @in_virtual_time

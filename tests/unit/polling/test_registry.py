@@ -134,8 +134,9 @@ async def test_a_refused_organization_is_asked_again_after_five_seconds(account:
         with gates(organization="org-b") as late:
             assert are_failed([*refused, *late], PermissionDeniedError)
     await pass_time(0.1)
-    with gates(needed=10, organization="org-b") as (later,):
-        assert await opened(later) == 10
+    for _ in range(2):
+        with gates(needed=10, organization="org-b") as (later,):
+            assert await opened(later) == 10
     assert account.times("org-b") == [0, 5.1]
 
 

@@ -11,6 +11,7 @@ from support.polling_gates import (
     DEFAULT,
     VARIABLE,
     Account,
+    are_failed,
     gates,
     in_a_loop,
     in_virtual_time,
@@ -20,6 +21,7 @@ from support.polling_gates import (
 )
 from support.virtual_time import pass_time
 
+from airflow_provider_stability.exceptions import PermissionDeniedError
 from airflow_provider_stability.gate.outcome import Opened
 
 if TYPE_CHECKING:
@@ -87,6 +89,33 @@ async def test_the_accounts_default_organization_is_polled_once_by_name_and_with
         await pass_time(60)
         assert outcomes(named + unnamed) == [Opened(40)] * 2
     assert account.times() == [0, 60, 120, 180]
+
+
+@in_virtual_time
+async def test_the_account_is_asked_once_for_two_connections(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SECOND", account.connection())
+    with together(gates(organization=DEFAULT), gates(), gates(connection="second")):
+        await pass_time(70)
+    assert account.times() == [0, 60]
+    assert account.count(ACCOUNT) == 1
+
+
+@in_virtual_time
+async def test_a_refusal_that_another_connection_met_fails_gates_for_five_seconds_only(
+    account: Account, other: str
+) -> None:
+    account.fail(status=403, organization="org-b")
+    with gates(organization="org-b") as first:
+        await pass_time(4)
+        with gates(connection=other) as second:
+            await pass_time(0.5)
+            assert are_failed(first + second, PermissionDeniedError)
+    await pass_time(4)
+    with gates(connection=other, organization="org-b", needed=5) as (late,):
+        assert await opened(late) == 10
+    assert account.times("org-b") == [0, 8.5]
 
 
 @in_virtual_time
