@@ -80,7 +80,7 @@ class Population:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, orders: AsyncIterator[dict[str, Any]]) -> None:
-        """Run until cancelled."""
+        """Live until told to end."""
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_the_loop())
             async for order in orders:
@@ -233,7 +233,7 @@ class Population:
         self._answer.flush()
 
     async def _end(self) -> None:
-        """Cancel all gates and watchers, and report what is left."""
+        """Send everybody away, and tell what is left then."""
         self._is_ending = True
         for task in self._tasks:
             task.cancel()
@@ -279,7 +279,7 @@ async def orders() -> AsyncIterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Run until told to end, then report what outlived the event loop."""
+    """Serve until told to end, and answer last what has outlived the event loop."""
     options = Options(**json.loads(sys.argv[1]))
     # What anybody prints must not get between the answers.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
