@@ -15,5 +15,5 @@ EXAMPLES: Final = ROOT / "example_dags"
 
 
 def python_path() -> str:
-    """Return the ``PYTHONPATH`` for ``python -m support.forked_run`` and the like."""
+    """Return the ``PYTHONPATH`` for ``python -m support.supervised`` and the like."""
     return os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])

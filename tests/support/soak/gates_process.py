@@ -11,9 +11,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from support.programs import TESTS
-
 from airflow_provider_stability.simulator.state import DEFAULT_ORGANIZATION
+from support.programs import TESTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from airflow import __version__ as airflow_version
-from support.soak.leftovers import objects, resources, threads_left
-from support.soak.record import Gate, Watcher, write
 
 from airflow_provider_stability.polling.registry import registries
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
+from support.soak.leftovers import objects, resources, threads_left
+from support.soak.record import Gate, Watcher, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

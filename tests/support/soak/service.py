@@ -9,10 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from support.soak.record import request_of
-
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.simulator.state import DEFAULT_ORGANIZATION
+from support.soak.record import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
