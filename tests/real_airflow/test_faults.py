@@ -32,7 +32,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the proce
 
 INTERVAL: Final = 2.0  # of the gates
 GATES: Final = 10  # of each DAG, half on each organization
-ORGANIZATIONS: Final = (None, "org-b")
+DEFAULT: Final = "org-default"  # also of a request that names none
+ORGANIZATIONS: Final = (DEFAULT, "org-b")
 DEFERRED: Final = ("faults_deferrable", *(["faults_no_worker"] if STARTS_IN_TRIGGERER else []))
 OTHERS: Final = {"faults_reschedule": "org-c", "faults_poke": "org-d"}
 ALL: Final = {**dict.fromkeys(DEFERRED, GATES), "faults_reschedule": 2, "faults_poke": 1}
@@ -45,7 +46,7 @@ class Phase:
     """What happened from one moment to another."""
 
     seconds: float
-    asked: Counter[str | None]
+    asked: Counter[str]
     states: Counter[str]  # of the gates in the triggerer
     ended: list[tuple[str, str]]
 
@@ -170,7 +171,9 @@ class Outages:
 
     def _end_phase(self, name: str) -> None:
         now = time.time()
-        asked = Counter(each.organization for each in self.simulator.requests if each.at >= self._since)
+        asked = Counter(
+            each.organization or DEFAULT for each in self.simulator.requests if each.at >= self._since
+        )
         ended = [
             (dag_id, task_id)
             for dag_id in ALL
@@ -195,10 +198,10 @@ class Outages:
 
     def _await(self, organizations: Any, count: int) -> None:
         """Return when each organization has been asked about so many more times."""
-        before = Counter(each.organization for each in self.simulator.requests)
+        before = Counter(each.organization or DEFAULT for each in self.simulator.requests)
 
         def come() -> bool:
-            asked = Counter(each.organization for each in self.simulator.requests)
+            asked = Counter(each.organization or DEFAULT for each in self.simulator.requests)
             return all(asked[each] >= before[each] + count for each in organizations)
 
         self._until(come, f"requests about {list(organizations)}")

@@ -31,7 +31,8 @@ CANARY: Final = Canary()
 NEXT_CANARY: Final = Canary()
 INTERVAL: Final = 5.0  # of the gates
 GATES: Final = 40  # of each DAG, half on each organization
-ORGANIZATIONS: Final = (None, "org-b")
+DEFAULT: Final = "org-default"  # also of a request that names none
+ORGANIZATIONS: Final = (DEFAULT, "org-b")
 DEFERRED: Final = ("real_deferrable", *(["real_no_worker"] if STARTS_IN_TRIGGERER else []))
 EVERY: Final = (*DEFERRED, "real_reschedule")
 ENDS: Final = {"success", "failed", "skipped"}
@@ -46,7 +47,7 @@ class Story:
     timed_out: dict[str, str] = field(default_factory=dict)
     timeout_logs: list[str] = field(default_factory=list)
     intervals: float = 0.0  # so long it was watched
-    asked: Counter[str | None] = field(default_factory=Counter)  # meanwhile, by organization
+    asked: Counter[str] = field(default_factory=Counter)  # meanwhile, by organization
     after_rotation: list[tuple[bool, int]] = field(default_factory=list)  # whether the new key, the answer
     waiting_after_rotation: int = 0
     triggers_left: int = 0
@@ -98,7 +99,9 @@ def _wait(story: Story, simulator: Simulator, airflow: Standalone) -> None:
     airflow.wait_until(lambda: simulator.requests[-1].at > since + 2.5 * INTERVAL, 40, "some polls")
     until = simulator.requests[-1].at
     story.intervals = (until - since) / INTERVAL
-    story.asked = Counter(each.organization for each in simulator.requests if since < each.at <= until)
+    story.asked = Counter(
+        each.organization or DEFAULT for each in simulator.requests if since < each.at <= until
+    )
 
 
 def _rotate(story: Story, simulator: Simulator, airflow: Standalone, connection: dict[str, str]) -> None:
@@ -208,7 +211,7 @@ def _has_ended(airflow: Standalone, dag_id: str) -> bool:
 
 def _await_polls(simulator: Simulator, count: int) -> None:
     """Return when each organization has been asked about so many more times."""
-    before = Counter(each.organization for each in simulator.requests)
+    before = Counter(each.organization or DEFAULT for each in simulator.requests)
     deadline = time.monotonic() + 10 * INTERVAL
     while any(simulator.count(organization=each) < before[each] + count for each in ORGANIZATIONS):
         assert time.monotonic() < deadline
