@@ -33,7 +33,17 @@ from loading import Finder, Mutated
 from plugins import HANGS, TEST_FACTOR, Chosen, Recorder
 
 PACKAGE: Final = "airflow_provider_stability"
-PYTEST: Final = ["-p", "no:cacheprovider", "-q", "-x", "--tb=line", "--assert=plain", "-o", "addopts="]
+PYTEST: Final = [
+    "-p",
+    "no:cacheprovider",
+    "-q",
+    "-x",
+    "--tb=line",
+    "--assert=plain",
+    "-o",
+    "addopts=",
+    "--import-mode=importlib",
+]
 
 MUTANT_SECONDS: Final = 120.0  # for all of its tests, beyond what they take without a mutant
 
