@@ -168,6 +168,21 @@ def test_a_wait_ends_at_its_end_time_or_its_timeout_after_the_start(
 
 
 @in_a_loop
+async def test_a_gate_sleeps_until_there_is_news(account: Simulator, mocker: MockerFixture) -> None:
+    mocker.patch.object(balance, "_CHECK_AGAIN", 0.001)  # only for a gate whose time is over
+    clock = mocker.patch("time.time", return_value=NOW)
+    async with asyncio.TaskGroup() as group:
+        sleeping = group.create_task(fire(trigger(poke_interval=600, end_time=NOW + 900)))
+        other = group.create_task(fire(trigger(organization="org-b", min_credits=100)))
+        await until(account.count)
+        looks = clock.call_count
+        await until(lambda: account.count(organization="org-b") >= 10)
+        assert clock.call_count - looks < 100
+        sleeping.cancel()
+        other.cancel()
+
+
+@in_a_loop
 async def test_a_gate_whose_time_is_over_still_looks_once(account: Simulator) -> None:
     event = await fire(trigger(end_time=1.0))
     assert event["status"] == "timeout"
