@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.gates import events, fire, gate, trigger, use_timing
+from support.gates import events, fire, trigger, use_timing
 from support.polling_gates import in_a_loop, until
 
 from airflow_provider_stability.triggers import balance
@@ -168,6 +168,21 @@ def test_a_wait_ends_at_its_end_time_or_its_timeout_after_the_start(
 
 
 @in_a_loop
+async def test_a_gate_sleeps_until_there_is_news(account: Simulator, mocker: MockerFixture) -> None:
+    mocker.patch.object(balance, "_CHECK_AGAIN", 0.001)  # only for a gate whose time is over
+    clock = mocker.patch("time.time", return_value=NOW)
+    async with asyncio.TaskGroup() as group:
+        sleeping = group.create_task(fire(trigger(poke_interval=600, end_time=NOW + 900)))
+        other = group.create_task(fire(trigger(organization="org-b", min_credits=100)))
+        await until(account.count)
+        looks = clock.call_count
+        await until(lambda: account.count(organization="org-b") >= 10)
+        assert clock.call_count - looks < 100
+        sleeping.cancel()
+        other.cancel()
+
+
+@in_a_loop
 async def test_a_gate_whose_time_is_over_still_looks_once(account: Simulator) -> None:
     event = await fire(trigger(end_time=1.0))
     assert event["status"] == "timeout"
@@ -272,55 +287,3 @@ async def test_a_task_that_ends_in_the_triggerer_pushes_its_credits_unless_told_
     else:
         assert isinstance(event, TaskSuccessEvent)
         assert (event.xcoms or {}) == ({"return_value": 52.5} if do_xcom_push else {})
-
-
-@pytest.fixture
-def samples(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
-    """Return what the package tells Airflow's metrics: names, with tags."""
-    found: list[tuple[str, dict[str, str]]] = []
-    recorder = SimpleNamespace(
-        incr=lambda name, tags: found.append((name, tags)),
-        gauge=lambda name, value, tags: found.append((f"{name} {value}", tags)),
-    )
-    monkeypatch.setattr("airflow_provider_stability.metrics.Stats", recorder)
-    return found
-
-
-@in_a_loop
-async def test_a_poll_is_one_sample_in_the_metrics_however_many_gates_wait(
-    account: Simulator, samples: list[tuple[str, dict[str, str]]]
-) -> None:
-    account.fail(status=503)
-    tasks = [asyncio.create_task(fire(trigger())) for _ in range(200)]
-    await until(lambda: account.count() >= 3)
-    account.top_up(40)
-    await asyncio.gather(*tasks)
-    tags = {"connection": "stability_default", "organization": "default"}
-    assert samples[:2] == [
-        ("stability.polls", tags),
-        ("stability.errors", {**tags, "error": "ServerError"}),
-    ]
-    assert samples[2:4] == [("stability.polls", tags), ("stability.credits 12.5", tags)]
-    assert samples[-1] == ("stability.credits 52.5", tags)
-    assert len(samples) == 2 * account.count()
-
-
-def test_a_sample_has_the_connection_s_organization_as_a_tag_in_every_mode(
-    account: Simulator, samples: list[tuple[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_STABILITY_DEFAULT", account.connection(organization="org-b"))
-    asyncio.run(fire(trigger()))
-    in_triggerer = list(samples)
-    samples.clear()
-    assert in_triggerer[0][1]["organization"] == "org-b"
-    assert gate().execute({}) == 60.0
-    assert samples == in_triggerer
-
-
-@in_a_loop
-async def test_metrics_that_fail_do_not_fail_a_gate(
-    account: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("airflow_provider_stability.metrics.Stats", None)
-    account.top_up(40)
-    assert await fire(trigger()) == OPENED
