@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -70,7 +71,7 @@ class SharedKey:
         self._balances: WeakValueDictionary[str | None, SharedBalance] = WeakValueDictionary()
         self._default: str | None = None
         self._default_end = -float("inf")
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
 
     def balance(self, organization: str | None) -> SharedBalance:
         """Return the balance of an organization; None is the account's default one."""
@@ -82,13 +83,26 @@ class SharedKey:
         """Return the name under which an organization is polled.
 
         Gates that name none and gates that name the account's default organization wait for the same credits.
-        Only where there are gates of both kinds, the account is asked which one that is.
+        Only where there are gates of both kinds, the account is asked which one that is. No gate waits long
+        for that.
         """
-        if organization is not None:
-            return organization
-        async with self._lock:
-            is_mixed = bool(set(self._balances) - {None})
-            if is_mixed and self._timing.clock.monotonic() >= self._default_end:
-                self._default = await ask_default()
-                self._default_end = self._timing.clock.monotonic() + self._timing.default_organization
-        return self._default if self._timing.clock.monotonic() < self._default_end else None
+        names = set(self._balances)
+        is_mixed = bool(names - {None}) if organization is None else None in names
+        if is_mixed and self._asking is None and not self._is_default_known:
+            self._asking = asyncio.create_task(self._learn_default(ask_default))
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=self._timing.account)
+        return self._default if organization is None and self._is_default_known else organization
+
+    @property
+    def _is_default_known(self) -> bool:
+        return self._timing.clock.monotonic() < self._default_end
+
+    async def _learn_default(self, ask_default: Callable[[], Awaitable[str | None]]) -> None:
+        with suppress(StabilityError):  # no thread was to be had: the next poll tries again
+            self._default = await ask_default()
+            age = self._timing.settings if self._default is None else self._timing.default_organization
+            self._default_end = self._timing.clock.monotonic() + age
+            if self._default is not None and None in self._balances:
+                self._balances.setdefault(self._default, self._balances[None])
+        self._asking = None

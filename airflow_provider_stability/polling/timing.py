@@ -31,6 +31,7 @@ class Timing:
     :param settings: how long the settings of a connection are believed.
     :param read: how long a read of the connection may take before another one is started.
     :param default_organization: how long it is believed which organization is an account's default.
+    :param account: how long a poll waits to learn that, before it asks on its own.
     :param log_balance: between two log lines of a gate for a balance that goes up and down.
     :param log_anything: after so long without news, a gate logs a line all the same.
     :param wake_gates: so many gates are woken before the event loop gets a turn.
@@ -46,6 +47,7 @@ class Timing:
     settings: float = 60.0
     read: float = 60.0
     default_organization: float = 600.0
+    account: float = 2.0
     log_balance: float = 60.0
     log_anything: float = 600.0
     wake_gates: int = 500

@@ -100,8 +100,9 @@ class Record:
 
 def request_of(recorded: RecordedRequest) -> Request:
     """Return what the judgement needs of what the simulator keeps."""
+    is_for_balance = recorded.path.endswith("/balance")  # else it asks which organization is the default
     return Request(
-        organization=recorded.organization or DEFAULT_ORGANIZATION,
+        organization=(recorded.organization or DEFAULT_ORGANIZATION) if is_for_balance else "",
         arrived=recorded.at,
         answered=recorded.answered_at,
         status=recorded.status,
