@@ -206,11 +206,10 @@ def main() -> None:
     """Measure each way to wait, and print the table."""
     root = Path(__file__).parents[1]
     sys.path[:0] = [str(root), str(root / "tests")]
-    from support.standalone import Standalone
-
     from airflow_provider_stability.simulator import Simulator
     from benchmarks.support.processes import end_on_sigterm
     from benchmarks.support.tables import Bars, machine, number, ratio, show, table
+    from support.standalone import Standalone
 
     end_on_sigterm()
     costs = {}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_mock import MockerFixture
+
     from support.gates import WallClock
 
 HERE = Path(__file__).parent
@@ -58,12 +59,11 @@ if importlib.metadata.version("apache-airflow").startswith("2."):
         if "AssetWatcher" in _path.read_text(encoding="utf-8"):
             _path.unlink()
 
+from airflow_provider_stability.simulator import Simulator  # noqa: E402
+from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 from scenarios.report import pytest_terminal_summary  # noqa: E402, F401  # a hook
 from support.keys import KEY  # noqa: E402
 from support.log_lines import Line, level_and_text, lines_of  # noqa: E402
-
-from airflow_provider_stability.simulator import Simulator  # noqa: E402
-from airflow_provider_stability.simulator.fixtures import stability_simulator  # noqa: E402, F401  # a fixture
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.programs import TESTS
 
 if TYPE_CHECKING:

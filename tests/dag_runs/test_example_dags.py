@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS, run_dag
 from support.programs import EXAMPLES
 

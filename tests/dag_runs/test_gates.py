@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.airflow_runs import run_dag
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.properties import EVERY_RUN_THE_SAME, JSON, attempt, documents
 
 from airflow_provider_stability.api.client import StabilityClient
 from airflow_provider_stability.api.models import Account, Balance
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityResponseError
 from airflow_provider_stability.simulator import Simulator
+from support.properties import EVERY_RUN_THE_SAME, JSON, attempt, documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from fractions import Fraction
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.properties import EVERY_RUN_THE_SAME, JSON, attempt
 
 from airflow_provider_stability.exceptions import StabilityParameterError
 from airflow_provider_stability.gate.credits import describe, describe_credits, is_enough, parse_credits
+from support.properties import EVERY_RUN_THE_SAME, JSON, attempt
 
 AMOUNTS = st.floats(-1e18, 1e18) | st.integers(-(10**6), 10**6).map(float) | st.floats(-100, 100)
 THRESHOLDS = AMOUNTS.map(abs)

@@ -8,9 +8,9 @@ from urllib.parse import quote, quote_plus
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from support.properties import EVERY_RUN_THE_SAME, KEYS, PRINTABLE
 
 from airflow_provider_stability.connection.redaction import Redactor, proxy_secrets
+from support.properties import EVERY_RUN_THE_SAME, KEYS, PRINTABLE
 
 FRAGMENT = 8
 WORDS = st.text(PRINTABLE + " \n\u20ac", max_size=30)

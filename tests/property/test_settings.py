@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.properties import EVERY_RUN_THE_SAME, JSON, KEYS, PRINTABLE, attempt
 
 from airflow_provider_stability.connection.fields import EXTRA_FIELDS
 from airflow_provider_stability.connection.rules import TEXT
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.connection.urls import is_loopback
 from airflow_provider_stability.exceptions import StabilityConfigurationError
+from support.properties import EVERY_RUN_THE_SAME, JSON, KEYS, PRINTABLE, attempt
 
 HOSTS = ("api.example", "localhost", "127.0.0.1", "::1", "[::1]", "10.0.0.1", "-bad-", "a b", "", "x.")
 FRAGMENTS = st.sampled_from(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from support.properties import EVERY_RUN_THE_SAME
-from support.virtual_time import VirtualClock
 
 from airflow_provider_stability.api.retry_after import parse_retry_after
 from airflow_provider_stability.exceptions import MAX_PAUSE, RateLimitError, ServerError
 from airflow_provider_stability.gate.crossing import CrossingDetector
 from airflow_provider_stability.polling.rate_limiter import RateLimiter
 from airflow_provider_stability.polling.timing import Timing
+from support.properties import EVERY_RUN_THE_SAME
+from support.virtual_time import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from packaging.version import Version
+
+from airflow_provider_stability.simulator import Simulator
 from support.canary import Canary
 from support.components import Components
 from support.postgres import Postgres
 from support.programs import DAGS
 from support.standalone import AIRFLOW_VERSION
-
-from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,14 +15,14 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from airflow_provider_stability.simulator import Simulator
+from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 from support.canary import Canary
 from support.components import Components
 from support.postgres import Postgres
 from support.processes import free_ports
 from support.programs import DAGS
-
-from airflow_provider_stability.simulator import Simulator
-from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

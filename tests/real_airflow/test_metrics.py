@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.programs import python_path
 
 from airflow_provider_stability.simulator import RecordedRequest, Simulator
+from support.airflow_runs import AIRFLOW_V_3_0_PLUS
+from support.programs import python_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

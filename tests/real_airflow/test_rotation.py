@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from support.canary import Canary
-from support.programs import DAGS
-from support.standalone import AIRFLOW_3, Standalone
 
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
+from support.canary import Canary
+from support.programs import DAGS
+from support.standalone import AIRFLOW_3, Standalone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 from scenarios.report import PLAYED
 from scenarios.runner import LEAK, MODES, Outcome, check, gate_of, read_value
 from scenarios.table import TABLE, Scenario, expected
@@ -18,8 +20,6 @@ from support.programs import DAGS
 from support.scenarios.stage import Stage
 from support.scenarios.traces import Keys, keep_what_is_deleted, rows
 from support.standalone import AIRFLOW_3, Standalone
-
-from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
     from pathlib import Path

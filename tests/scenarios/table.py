@@ -15,9 +15,8 @@ from support.scenarios.stage import simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from support.scenarios.stage import Service, Stage
-
     from airflow_provider_stability.simulator import Simulator
+    from support.scenarios.stage import Service, Stage
 
 __all__ = ["DIFFERENCES", "PATHS", "TABLE", "Difference", "Scenario", "expected"]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 from scenarios.report import PLAYED
 from scenarios.runner import Outcome, check, play
 from scenarios.table import DIFFERENCES, PATHS, TABLE, Scenario, expected
-
-from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
+
 from support.standalone import AIRFLOW_3, Standalone
 from support.supervised import Supervised
 

@@ -8,12 +8,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from support.virtual_time import VirtualClock, VirtualLoop
-
 from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.polling.registry import Registry, registries, subscribe
 from airflow_provider_stability.polling.timing import Timing
 from airflow_provider_stability.simulator import Simulator
+from support.virtual_time import VirtualClock, VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg2
+
 from support.supervised import Supervised
 
 if TYPE_CHECKING:

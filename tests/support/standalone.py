@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from packaging.version import Version
+
 from support.processes import PATIENCE, free_ports, kill_session, session
 from support.programs import python_path
 

@@ -7,9 +7,8 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from support.polling_gates import until
-
 from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
+from support.polling_gates import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

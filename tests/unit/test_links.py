@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.log_lines import level_and_text, lines_of
 
 from airflow_provider_stability import links
 from airflow_provider_stability.links import BILLING_URL, BillingLink, show_link_early
+from support.log_lines import level_and_text, lines_of
 
 HAS_KEY = hasattr(BillingLink(), "xcom_key")  # Airflow 2 stores no links
 

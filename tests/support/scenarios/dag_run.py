@@ -28,6 +28,7 @@ from airflow.models import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS, DagBag, load_dag, warm_up
 
 runner: Any = import_module("airflow.sdk.definitions.dag" if AIRFLOW_V_3_0_PLUS else "airflow.models.dag")

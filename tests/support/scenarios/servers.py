@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 import trustme
-from support.raw_server import raw_server
 
 from airflow_provider_stability.simulator import Simulator
+from support.raw_server import raw_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

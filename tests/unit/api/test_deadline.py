@@ -6,11 +6,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.clients import KEY, Sender, client
-from support.raw_server import raw_server
 
 from airflow_provider_stability.exceptions import StabilityError, StabilityTimeoutError
 from airflow_provider_stability.simulator import Simulator
+from support.clients import KEY, Sender, client
+from support.raw_server import raw_server
 
 if TYPE_CHECKING:
     import socket

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from support.raw_server import always, http, raw_server
 
 from airflow_provider_stability import exceptions
 from airflow_provider_stability.api.client import StabilityClient
@@ -22,6 +21,7 @@ from airflow_provider_stability.exceptions import (
     StabilityStatusError,
 )
 from airflow_provider_stability.simulator import Simulator
+from support.raw_server import always, http, raw_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from support.clients import KEY, MEBIBYTE, Sender, client
-from support.raw_server import raw_server
 
 from airflow_provider_stability.api import client as client_module
 from airflow_provider_stability.exceptions import (
@@ -23,6 +21,8 @@ from airflow_provider_stability.exceptions import (
     StabilityResponseError,
 )
 from airflow_provider_stability.simulator import Simulator
+from support.clients import KEY, MEBIBYTE, Sender, client
+from support.raw_server import raw_server
 
 if TYPE_CHECKING:
     import socket

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from support.clients import KEY, MEBIBYTE, Sender, client
-from support.raw_server import raw_server
 
 from airflow_provider_stability.exceptions import (
     BadRequestError,
@@ -18,6 +16,8 @@ from airflow_provider_stability.exceptions import (
     StabilityTimeoutError,
 )
 from airflow_provider_stability.simulator import Simulator
+from support.clients import KEY, MEBIBYTE, Sender, client
+from support.raw_server import raw_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
-from support.raw_server import always, http, raw_server
 
 from airflow_provider_stability.api.client import StabilityClient
 from airflow_provider_stability.connection.redaction import Redactor
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityError
+from support.raw_server import always, http, raw_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

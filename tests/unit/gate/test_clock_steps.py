@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from support.gates import fire, gate, trigger
 
 from airflow_provider_stability.simulator import Simulator
 from airflow_provider_stability.triggers import balance
+from support.gates import fire, gate, trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from support.gates import gate
 
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
@@ -15,6 +14,7 @@ from airflow_provider_stability.exceptions import (
 from airflow_provider_stability.gate.fail_fast import describe_target, fail_fast
 from airflow_provider_stability.operators.account import AccountOperator
 from airflow_provider_stability.operators.balance import BalanceOperator
+from support.gates import gate
 
 
 def test_a_permanent_error_fails_the_task_with_what_to_do_and_whose_credits_it_is_about() -> None:

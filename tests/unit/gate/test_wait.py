@@ -7,18 +7,19 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from support.gates import Store
-from support.log_lines import Line, level_and_text, lines_of
 
 from airflow_provider_stability.exceptions import MAX_PAUSE, RateLimitError, ServerError
 from airflow_provider_stability.gate import wait as waits
 from airflow_provider_stability.gate.observation import Observation
 from airflow_provider_stability.gate.wait import Wait, current_wait, waiting
+from support.gates import Store
+from support.log_lines import Line, level_and_text, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_mock import MockerFixture
+
     from support.gates import WallClock
 
 HOUR = 3600.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.polling_gates import VARIABLE, Account
 
 from airflow_provider_stability.connection import reader
 from airflow_provider_stability.connection.loading import load_settings_async
+from support.polling_gates import VARIABLE, Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

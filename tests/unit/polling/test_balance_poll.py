@@ -7,6 +7,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_stability.exceptions import StabilityError
+from airflow_provider_stability.gate.observation import Observation
+from airflow_provider_stability.gate.outcome import Failed, Opened
+from airflow_provider_stability.polling import balance_poll
+from airflow_provider_stability.polling.registry import subscribe
 from support.polling_gates import (
     CONNECTION,
     DEFAULT,
@@ -19,17 +25,11 @@ from support.polling_gates import (
 )
 from support.virtual_time import pass_time
 
-from airflow_provider_stability.exceptions import StabilityError
-from airflow_provider_stability.gate.observation import Observation
-from airflow_provider_stability.gate.outcome import Failed, Opened
-from airflow_provider_stability.polling import balance_poll
-from airflow_provider_stability.polling.registry import subscribe
-
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
-    from support.polling_gates import Account
 
     from airflow_provider_stability.polling.subscription import Subscription
+    from support.polling_gates import Account
 
 
 @in_virtual_time

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
+
+from airflow_provider_stability.connection import loading, reader
+from airflow_provider_stability.exceptions import StabilityConfigurationError
+from airflow_provider_stability.gate.outcome import Failed, Opened
+from airflow_provider_stability.simulator import Simulator
 from support.log_lines import level_and_text, lines_of
 from support.polling_gates import (
     CONNECTION,
@@ -21,11 +26,6 @@ from support.polling_gates import (
     outcomes,
 )
 from support.virtual_time import pass_time
-
-from airflow_provider_stability.connection import loading, reader
-from airflow_provider_stability.exceptions import StabilityConfigurationError
-from airflow_provider_stability.gate.outcome import Failed, Opened
-from airflow_provider_stability.simulator import Simulator
 
 if TYPE_CHECKING:
     from airflow_provider_stability.polling.subscription import Subscription

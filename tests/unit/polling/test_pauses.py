@@ -7,6 +7,10 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_stability.connection import reader
+from airflow_provider_stability.connection.loading import load_settings_async
+from airflow_provider_stability.gate.outcome import Opened
 from support.polling_gates import (
     CONNECTION,
     DEFAULT,
@@ -20,17 +24,12 @@ from support.polling_gates import (
 )
 from support.virtual_time import pass_time
 
-from airflow_provider_stability.connection import reader
-from airflow_provider_stability.connection.loading import load_settings_async
-from airflow_provider_stability.gate.outcome import Opened
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.polling_gates import Account
-
     from airflow_provider_stability.connection.settings import Settings
     from airflow_provider_stability.polling.subscription import Subscription
+    from support.polling_gates import Account
 
 PAUSED = "no request until 2026-01-31 12:05:00 UTC, as the service asked: "
 

@@ -8,6 +8,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.exceptions import (
+    AuthenticationError,
+    NotFoundError,
+    PermissionDeniedError,
+    StabilityError,
+)
+from airflow_provider_stability.gate.outcome import Failed, Opened
+from airflow_provider_stability.polling.balance_poll import log
+from airflow_provider_stability.simulator import Simulator
 from support.polling_gates import (
     CONNECTION,
     DEFAULT,
@@ -24,21 +35,11 @@ from support.polling_gates import (
 )
 from support.virtual_time import THREAD_NAME, pass_time
 
-from airflow_provider_stability.api.client import StabilityClient
-from airflow_provider_stability.exceptions import (
-    AuthenticationError,
-    NotFoundError,
-    PermissionDeniedError,
-    StabilityError,
-)
-from airflow_provider_stability.gate.outcome import Failed, Opened
-from airflow_provider_stability.polling.balance_poll import log
-from airflow_provider_stability.simulator import Simulator
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_mock import MockerFixture
+
     from support.polling_gates import Account
 
 

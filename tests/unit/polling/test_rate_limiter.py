@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from support.polling_gates import DEFAULT, OTHERS, gates, in_virtual_time, install
-from support.virtual_time import THREAD_NAME, VirtualClock, pass_time
 
 from airflow_provider_stability.polling.rate_limiter import Pause, RateLimiter
 from airflow_provider_stability.polling.registry import registries
 from airflow_provider_stability.polling.timing import Timing
+from support.polling_gates import DEFAULT, OTHERS, gates, in_virtual_time, install
+from support.virtual_time import THREAD_NAME, VirtualClock, pass_time
 
 if TYPE_CHECKING:
     from support.polling_gates import Account

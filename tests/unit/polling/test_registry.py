@@ -8,6 +8,10 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from airflow_provider_stability.api.client import StabilityClient
+from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
+from airflow_provider_stability.gate.outcome import Opened
+from airflow_provider_stability.polling.registry import registries
 from support.polling_gates import (
     CONNECTION,
     DEFAULT,
@@ -23,13 +27,9 @@ from support.polling_gates import (
 )
 from support.virtual_time import THREAD_NAME, pass_time
 
-from airflow_provider_stability.api.client import StabilityClient
-from airflow_provider_stability.exceptions import AuthenticationError, PermissionDeniedError
-from airflow_provider_stability.gate.outcome import Opened
-from airflow_provider_stability.polling.registry import registries
-
 if TYPE_CHECKING:
     import pytest
+
     from support.polling_gates import Account
 
 

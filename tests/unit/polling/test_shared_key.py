@@ -6,6 +6,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_stability.exceptions import PermissionDeniedError
+from airflow_provider_stability.gate.outcome import Opened
 from support.polling_gates import (
     ACCOUNT,
     DEFAULT,
@@ -20,9 +23,6 @@ from support.polling_gates import (
     until,
 )
 from support.virtual_time import pass_time
-
-from airflow_provider_stability.exceptions import PermissionDeniedError
-from airflow_provider_stability.gate.outcome import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,17 +7,17 @@ import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from support.polling_gates import are_failed, gates, in_virtual_time, install, opened, outcomes
-from support.virtual_time import pass_time
-
 from airflow_provider_stability.exceptions import PermissionDeniedError
 from airflow_provider_stability.gate.outcome import Opened
 from airflow_provider_stability.polling.subscription import Subscription
+from support.polling_gates import are_failed, gates, in_virtual_time, install, opened, outcomes
+from support.virtual_time import pass_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     import pytest
+
     from support.polling_gates import Account
 
 

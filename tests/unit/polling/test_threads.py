@@ -8,9 +8,9 @@ import sys
 import threading
 
 import pytest
-from support.polling_gates import in_a_loop, until
 
 from airflow_provider_stability.polling.threads import call_in_daemon_thread
+from support.polling_gates import in_a_loop, until
 
 
 @in_a_loop

@@ -16,9 +16,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from support import gates
-from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.gates import resume
 
 from airflow_provider_stability.exceptions import (
     AuthenticationError,
@@ -26,12 +23,14 @@ from airflow_provider_stability.exceptions import (
     StabilityError,
 )
 from airflow_provider_stability.triggers.balance import BalanceTrigger
+from support import gates
+from support.airflow_runs import AIRFLOW_V_3_0_PLUS
+from support.gates import resume
 
 if TYPE_CHECKING:
-    from support.log_lines import Line
-
     from airflow_provider_stability.sensors.balance import BalanceSensor
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 SUMMARY = "Last balance: 12.5 credits, need 40, short 27.5."
 TIMED_OUT = {"status": "timeout", "message": SUMMARY}

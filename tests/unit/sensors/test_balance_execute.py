@@ -13,18 +13,17 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
 )
-from support.airflow_runs import AIRFLOW_V_3_0_PLUS
-from support.gates import Store, current, gate
 
 from airflow_provider_stability.exceptions import RateLimitError, StabilityParameterError
 from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.links import BILLING_URL, BillingLink
+from support.airflow_runs import AIRFLOW_V_3_0_PLUS
+from support.gates import Store, current, gate
 
 if TYPE_CHECKING:
-    from support.log_lines import Line
-
     from airflow_provider_stability.sensors.balance import BalanceSensor
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 TEMPLATE = "{{ params.x }}"
 TARGET = "(connection 'stability_default')"

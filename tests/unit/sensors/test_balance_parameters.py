@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
-from support.gates import gate
 
 from airflow_provider_stability import version_compat
 from airflow_provider_stability.exceptions import StabilityParameterError
@@ -15,6 +14,7 @@ from airflow_provider_stability.operators.balance import BalanceOperator
 from airflow_provider_stability.sensors.balance import BalanceSensor
 from airflow_provider_stability.triggers.balance import BalanceTrigger
 from airflow_provider_stability.version_compat import STARTS_IN_TRIGGERER
+from support.gates import gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import PokeReturnValue
-from support.gates import current, gate
 
 from airflow_provider_stability.connection import loading
 from airflow_provider_stability.exceptions import (
@@ -20,12 +19,13 @@ from airflow_provider_stability.exceptions import (
 )
 from airflow_provider_stability.gate.wait import Wait
 from airflow_provider_stability.hooks.stability import StabilityHook
+from support.gates import current, gate
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
-    from support.log_lines import Line
 
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 CONNECTION = "AIRFLOW_CONN_STABILITY_DEFAULT"
 SHORT = "12.5 credits, need 40, short 27.5"

@@ -8,6 +8,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.canary import Canary
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
+from airflow_provider_stability.simulator import Fault
 from support.soak.judge_gates import judge_gates
 from support.soak.judge_requests import judge_requests
 from support.soak.judge_watchers import judge_watchers
@@ -14,8 +16,6 @@ from support.soak.record import Gate, Record, Request, Watcher
 from support.soak.report import faults_of, growth
 from support.soak.run import Result
 from support.soak.timeline import Timeline
-
-from airflow_provider_stability.simulator import Fault
 
 ORG = "org-01"
 KEY = "sk-now"

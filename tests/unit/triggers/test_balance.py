@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+
+from airflow_provider_stability.triggers import balance
+from airflow_provider_stability.triggers.balance import BalanceTrigger
 from support.airflow_runs import AIRFLOW_V_3_0_PLUS
 from support.gates import events, fire, trigger, use_timing
 from support.polling_gates import in_a_loop, until
 
-from airflow_provider_stability.triggers import balance
-from airflow_provider_stability.triggers.balance import BalanceTrigger
-
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
-    from support.log_lines import Line
 
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 SHORT = "12.5 credits, need 40, short 27.5"
 OPENED = {"status": "success", "credits": 52.5}

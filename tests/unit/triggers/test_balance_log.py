@@ -9,18 +9,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_provider_stability.triggers.balance import BalanceTrigger
 from support.gates import fire, trigger, use_timing
 from support.log_lines import lines_of
 from support.polling_gates import in_a_loop, until
 
-from airflow_provider_stability.triggers.balance import BalanceTrigger
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.log_lines import Line
-
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 SHORT = "12.5 credits, need 40, short 27.5"
 DOWN = '{"name": "down", "message": "for now", "id": "1"}'

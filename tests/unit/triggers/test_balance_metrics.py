@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.gates import fire, gate, trigger
 from support.polling_gates import in_a_loop, until
 

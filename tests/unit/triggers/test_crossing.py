@@ -9,17 +9,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_provider_stability.exceptions import StabilityParameterError
+from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
 from support.gates import trigger, use_timing
 from support.polling_gates import in_a_loop, until
 from support.watchers import polls, watcher, watching
 
-from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.triggers.crossing import BalanceCrossingTrigger
-
 if TYPE_CHECKING:
-    from support.log_lines import Line
-
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 
 def test_a_watcher_is_made_again_from_plain_json() -> None:

@@ -8,16 +8,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_provider_stability.triggers import crossing
 from support.polling_gates import in_a_loop, until
 from support.virtual_time import THREAD_NAME
 from support.watchers import Store, polls, watcher, watching
 
-from airflow_provider_stability.triggers import crossing
-
 if TYPE_CHECKING:
-    from support.log_lines import Line
-
     from airflow_provider_stability.simulator import Simulator
+    from support.log_lines import Line
 
 NOT_LOADED = "Could not read the state from before the restart: no API server"
 NOT_SAVED = "Could not save the state; a restart would not know of it: no API server"
