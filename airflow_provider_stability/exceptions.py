@@ -178,8 +178,11 @@ class StabilityStatusError(StabilityError):
 
     @property
     def pause(self) -> float:
-        """Seconds after the response for which the service asked for no further request."""
-        return min(self.retry_after or 0.0, MAX_PAUSE)
+        """Seconds after the response for which the service asked for no further request.
+
+        0 for a permanent error: it is about one request, and others with the same key need not wait.
+        """
+        return min(self.retry_after or 0.0, MAX_PAUSE) if self.transient else 0.0
 
 
 class BadRequestError(StabilityStatusError):

@@ -81,7 +81,8 @@ async def load_settings_async(
         extra = await get_async_extra_dejson(connection)
     settings = _parse(connection_id, connection, extra)
     if settings.api_key != connection.password:
-        await sync_to_async(mask_secret)(settings.api_key)
+        with _errors_explained(connection_id):
+            await sync_to_async(mask_secret)(settings.api_key)
     return settings
 
 

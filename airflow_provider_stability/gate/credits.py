@@ -15,6 +15,7 @@ from airflow_provider_stability.exceptions import StabilityParameterError
 __all__ = [
     "describe",
     "describe_credits",
+    "format_number",
     "is_enough",
     "parse_credits",
     "parse_min_credits",
@@ -60,16 +61,16 @@ def is_enough(available: float, needed: float) -> bool:
 
 def describe_credits(available: float) -> str:
     """Return a number of credits in words, such as ``12.5 credits``."""
-    return f"{_plain(available)} {'credit' if abs(available) == 1 else 'credits'}"
+    return f"{format_number(available)} {'credit' if abs(available) == 1 else 'credits'}"
 
 
 def describe(available: float, needed: float) -> str:
     """Return a balance and a need in one line, such as ``12.5 credits, need 40, short 27.5``."""
-    line = f"{describe_credits(available)}, need {_plain(needed)}"
+    line = f"{describe_credits(available)}, need {format_number(needed)}"
     return line if is_enough(available, needed) else f"{line}, short {_difference(needed, available)}"
 
 
-def _plain(number: float) -> str:
+def format_number(number: float) -> str:
     """Write a number out in full: rounding could show 39.99999 credits as the 40 that are needed."""
     if abs(number) >= _PLAIN_BELOW:
         return repr(number)
@@ -79,4 +80,4 @@ def _plain(number: float) -> str:
 
 def _difference(needed: float, available: float) -> str:
     # In decimal, as a person would: 40 - 39.9 is 0.1, where floats say 0.10000000000000142.
-    return _plain(float(Decimal(repr(needed)) - Decimal(repr(available))))
+    return format_number(float(Decimal(repr(needed)) - Decimal(repr(available))))

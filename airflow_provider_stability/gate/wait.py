@@ -106,7 +106,10 @@ def _from_stored(stored: Any, try_number: object) -> Wait:
     if not isinstance(stored, dict) or stored.get("try_number") != try_number:
         return Wait()
     values = {name: value for name, value in stored.items() if name != "try_number"}
-    wait = Wait(**values | {"latest": Observation(**stored["latest"])})
+    try:
+        wait = Wait(**values | {"latest": Observation(**stored["latest"])})
+    except (TypeError, KeyError):  # stored by another version of this package
+        return Wait()
     # Two processes share only the wall clock, which can be set: never pause for longer than was asked.
     wait.pause_end = time.monotonic() + min(wait.pause, max(0.0, wait.pause_end - time.time()))
     return wait

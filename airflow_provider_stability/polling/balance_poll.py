@@ -39,7 +39,8 @@ class BalancePoll:
 
     :param connection_id: for the log.
     :param organization: as the gates name it.
-    :param ask: returns an answer that is newer than a point in time. Raises nothing.
+    :param ask: returns an answer that is newer than a point in time. Errors are answers; what it raises is a
+        defect.
     :param on_failed: is told of a permanent error, to make this poll and perhaps others ``fail``.
     :param on_empty: is told that the poll has ended.
     """
@@ -75,9 +76,11 @@ class BalancePoll:
     @property
     def _is_fresh(self) -> bool:
         """Whether the last answer may still open a gate, or fail it."""
-        shortest = max(self.timing.min_interval, min(self._intervals, default=math.inf))
-        limit = min(self.timing.fresh, shortest)
-        return self.timing.clock.monotonic() - self._answered_at <= limit
+        return self.timing.clock.monotonic() - self._answered_at <= min(self.timing.fresh, self._interval)
+
+    @property
+    def _interval(self) -> float:
+        return max(self.timing.min_interval, min(self._intervals, default=math.inf))
 
     def subscribe(self, needed: float, interval: float, *, is_watcher: bool) -> Subscription:
         """Let a gate or a watcher wait here."""
@@ -85,10 +88,12 @@ class BalancePoll:
         subscription = Subscription(self, needed, interval, is_watcher=is_watcher)
         self._subscriptions[subscription] = None
         self._intervals[interval] += 1
-        is_allowed = self.timing.clock.monotonic() >= self._allowed_at
-        if is_first and is_allowed and (is_watcher or not self._is_fresh):
-            # What gates were told that have left is too old, or no start for a watcher: as in a new poll.
-            self.latest, self._refusal, self._is_wanted_now = Observation(), None, True
+        if is_first and (is_watcher or not self._is_fresh):
+            # The last answer went to gates that have left. It is too old now, or a watcher needs a new one to
+            # start from: begin like a new poll, but for a pause that is not over.
+            self._is_wanted_now = True
+            if self.timing.clock.monotonic() >= self._allowed_at:
+                self.latest, self._refusal = Observation(), None
         if self._refusal is not None:
             self._answer(subscription, Failed(self._refusal))
         elif self.latest.state is not None and not is_watcher:
@@ -100,7 +105,7 @@ class BalancePoll:
         return subscription
 
     def _answer(self, subscription: Subscription, outcome: Opened | Failed) -> None:
-        """Give a gate that comes late the outcome of the last answer, or want a new one."""
+        """Resolve a latecomer with the last answer if it is fresh; otherwise request a new one."""
         if self._is_fresh:
             subscription.resolve(outcome)
         else:
@@ -110,7 +115,9 @@ class BalancePoll:
         """End a subscription; twice is once."""
         if self._subscriptions.pop(subscription, self) is self:
             return
-        self._intervals -= Counter([subscription.interval])
+        self._intervals[subscription.interval] -= 1
+        if not self._intervals[subscription.interval]:
+            del self._intervals[subscription.interval]
         if not self._subscriptions:
             self._empty_at = self.timing.clock.monotonic()
             self._changed.set()
@@ -130,6 +137,7 @@ class BalancePoll:
             log.exception(
                 "The poll of connection %r, organization %r broke", self._connection_id, self.organization
             )
+            self._on_empty(self)  # first, so that gates that come from here on get a new poll
             await self.fail(
                 StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
             )
@@ -138,9 +146,9 @@ class BalancePoll:
 
     async def _poll(self) -> None:
         clock = self.timing.clock
+        asked_at = clock.monotonic()
         # The answer to another poll of the same credits counts too, if a gate may wait that long for one.
-        age = min(self._intervals, default=0.0)
-        answer = await self._ask(self.organization, max(self._answered_at, clock.monotonic() - age))
+        answer = await self._ask(self.organization, max(self._answered_at, asked_at - self._interval))
         if isinstance(answer, NotYet):
             # No longer than settings are believed: meanwhile, the connection may have got another key.
             self._allowed_at = clock.monotonic() + min(answer.delay, self.timing.settings)
@@ -150,19 +158,22 @@ class BalancePoll:
         # Gates that came meanwhile are answered as well.
         self._is_wanted_now = False
         self._answered_at, self._refusal = answer.at, None
+        # What was asked for just now counts, however long the answer took to get here.
+        is_recent = answer.at >= asked_at or self._is_fresh
+        at = clock.time() - (clock.monotonic() - answer.at)
         if isinstance(answer.found, StabilityError):
-            self.latest = self.latest.with_error(answer.found, clock.time())
-            if answer.is_refusal and not self._is_fresh:
-                self._is_wanted_now = True
-            elif answer.is_refusal:
+            self.latest = self.latest.with_error(answer.found, at)
+            if answer.is_refusal and is_recent:
                 await self._on_failed(self, answer.found)
-        else:
-            self.latest = self.latest.with_credits(answer.found, clock.time())
-            enough = [each for each in self._subscriptions if is_enough(answer.found, each.needed)]
-            if enough and not self._is_fresh:
+            elif answer.is_refusal:
                 self._is_wanted_now = True
-            else:
+        else:
+            self.latest = self.latest.with_credits(answer.found, at)
+            enough = [each for each in self._subscriptions if is_enough(answer.found, each.needed)]
+            if is_recent:
                 await self._resolve(enough, Opened(answer.found))
+            elif enough:
+                self._is_wanted_now = True
         for subscription in [each for each in self._subscriptions if each.is_watcher]:
             subscription.notify()
 
@@ -183,8 +194,7 @@ class BalancePoll:
 
     async def _until_due(self) -> bool:
         """Return True when a request is due, and False when nobody has subscribed for some time."""
-        # Once after each answer. A gate that comes later is notified at once, so that not all are gone
-        # through again.
+        # Go through all gates once per answer. A gate that comes later is notified when it subscribes.
         to_notify = iter(list(self._subscriptions))
         while True:
             self._changed.clear()
@@ -198,11 +208,10 @@ class BalancePoll:
                     await self._changed.wait()
 
     def _due_at(self) -> float:
-        interval = max(self.timing.min_interval, min(self._intervals))
-        return max(self._allowed_at, _NEVER if self._is_wanted_now else self._answered_at + interval)
+        return max(self._allowed_at, _NEVER if self._is_wanted_now else self._answered_at + self._interval)
 
     async def _notify(self, subscriptions: Iterator[Subscription], until: float) -> None:
-        """Notify the gates that are due a log line, a few at a time, until then or until a gate comes."""
+        """Notify gates that have something new to log, in batches, until then or until a gate subscribes."""
         notified = 0
         for number, subscription in enumerate(subscriptions, start=1):
             if not subscription.is_watcher and subscription.has_news():

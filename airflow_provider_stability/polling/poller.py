@@ -35,10 +35,10 @@ _MAX_CALLS: Final = 8
 
 
 class Poller:
-    """The polls that go by one connection.
+    """The polls that use one connection.
 
     :param connection_id: the Airflow connection.
-    :param shared_key: returns what connections have in common whose requests are the same.
+    :param shared_key: returns the state shared by connections whose requests are identical.
     :param on_empty: is told that the last poll has ended.
     """
 
@@ -76,6 +76,8 @@ class Poller:
         return self._polls[organization]
 
     def _drop(self, poll: BalancePoll) -> None:
+        if self._polls.get(poll.organization) is not poll:
+            return
         del self._polls[poll.organization]
         self._balances.pop(poll.organization, None)
         if not self._polls:
@@ -84,7 +86,7 @@ class Poller:
                 self._clients.pop().close()
 
     async def _fail(self, poll: BalancePoll, error: StabilityError) -> None:
-        """Fail all polls where the key or the connection is refused, and else the one that was."""
+        """Fail every poll if the key or the connection was refused, otherwise only this one."""
         is_for_all = isinstance(error, AuthenticationError | StabilityConfigurationError)
         for each in list(self._polls.values()) if is_for_all else [poll]:
             await each.fail(error)
@@ -94,9 +96,9 @@ class Poller:
         try:
             settings = await self._connection.current()
             answer = await self._read(settings, organization, since)
-            if isinstance(answer, Answer) and answer.is_refusal and self._connection.read_at <= answer.at:
+            if isinstance(answer, Answer) and answer.is_refusal:
                 # Before it is believed: the key may have been rotated, and the connection with it.
-                current = await self._connection.current(anew=True)
+                current = await self._connection.current(anew=self._connection.read_at <= answer.at)
                 if current != settings:
                     answer = await self._read(current, organization, since)
         except StabilityError as error:
@@ -105,51 +107,53 @@ class Poller:
 
     async def _read(self, settings: Settings, organization: str | None, since: float) -> Answer | NotYet:
         key = self._key = self._shared_key(settings)
-        name = await key.resolve(
-            organization or settings.organization, partial(self._default_organization, settings, key.limiter)
-        )
+        tag = organization or settings.organization
+        name = await key.resolve(tag, partial(self._default_organization, settings, key.limiter))
         balance = self._balances[organization] = key.balance(name)
-        return await balance.read(since, partial(self._request, settings, name, key.limiter))
+        return await balance.read(since, partial(self._request, settings, name, tag, key.limiter))
 
     async def _request(
-        self, settings: Settings, organization: str | None, limiter: RateLimiter
+        self, settings: Settings, organization: str | None, tag: str | None, limiter: RateLimiter
     ) -> Answer | NotYet:
-        found = await self._call(settings, limiter, lambda client: client.get_balance(organization).credits)
-        if found is None:
+        result = await self._call(settings, limiter, lambda client: client.get_balance(organization).credits)
+        if result is None:
             return NotYet(limiter.delay, limiter.current_pause)
-        record_poll(self._connection_id, organization, found)
-        return Answer(found, self._timing.clock.monotonic())
+        answer = Answer(*result)
+        record_poll(self._connection_id, tag, answer.found)
+        return answer
 
     async def _default_organization(self, settings: Settings, limiter: RateLimiter) -> str | None:
         """Return the id of the account's default organization, None where it cannot be had."""
-        found = await self._call(settings, limiter, lambda client: client.get_account().default_organization)
+        result = await self._call(settings, limiter, lambda client: client.get_account().default_organization)
+        found = None if result is None else result[0]
         return None if isinstance(found, StabilityError) or found is None else found.id
 
     async def _call(
         self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]
-    ) -> Any:
-        """Return what a function makes of a client, or its error; None where no request is allowed."""
+    ) -> tuple[Any, float] | None:
+        """Return what a function makes of a client, or its error, and when; None if no request is allowed."""
+        if limiter.delay > 0:
+            return None
         async with self._calls:
-            if limiter.delay > 0:
-                return None
             return await call_in_daemon_thread(partial(self._call_in_thread, settings, limiter, function))
 
     def _call_in_thread(
         self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]
-    ) -> Any:
-        # Here, as late as possible: the answer to a call of another thread may have forbidden it a moment
-        # ago.
+    ) -> tuple[Any, float] | None:
+        # As late as possible: the answer to a call of another thread may have forbidden it a moment ago.
         if not limiter.try_acquire():
             return None
         client = self._client(settings)
         try:
-            return function(client)
+            found = function(client)
         except StabilityError as error:
             if error.pause:
                 limiter.pause(error.pause, str(error))
-            return as_value(error)
+            found = as_value(error)
         finally:
             self._clients.append(client)
+        # Its age counts from here: the event loop may be busy, and take it later.
+        return found, self._timing.clock.monotonic()
 
     def _client(self, settings: Settings) -> StabilityClient:
         from airflow_provider_stability.api.client import StabilityClient

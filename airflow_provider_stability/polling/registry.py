@@ -30,7 +30,7 @@ __all__ = ["Registry", "registries", "subscribe"]
 def subscribe(
     connection_id: str, organization: str | None, needed: float, interval: float, *, is_watcher: bool = False
 ) -> Subscription:
-    """Wait for credits together with every other gate of this event loop.
+    """Wait together with every other gate in this event loop that waits for the same credits.
 
     :param connection_id: the Airflow connection.
     :param organization: whose credits; None for the connection's.
@@ -68,4 +68,4 @@ class Registry:
 
 
 registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
-"""By event loop: tests, ``dag.test()`` and forks each bring their own, and nothing here outlives its loop."""
+"""By event loop: tests, ``dag.test()`` and forks each bring their own. A registry goes with its loop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "NotYet", "SharedBalance", "SharedKey"]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request for a balance came to, and when by the monotonic clock."""
+    """The result of a request for a balance, and its time on the monotonic clock."""
 
     found: float | StabilityError
     at: float
@@ -67,7 +69,7 @@ class SharedKey:
     def __init__(self, timing: Timing, limiter: RateLimiter) -> None:
         self.limiter = limiter
         self._timing = timing
-        # A poll holds the balance that it reads, for as long as it lives.
+        # The poller keeps a reference for as long as one of its polls uses the balance.
         self._balances: WeakValueDictionary[str | None, SharedBalance] = WeakValueDictionary()
         self._default: str | None = None
         self._default_end = -float("inf")
@@ -90,7 +92,7 @@ class SharedKey:
         is_mixed = bool(names - {None}) if organization is None else None in names
         if is_mixed and self._asking is None and not self._is_default_known:
             self._asking = asyncio.create_task(self._learn_default(ask_default))
-        if self._asking is not None:
+        if self._asking is not None and organization not in names:
             await asyncio.wait([self._asking], timeout=self._timing.account)
         return self._default if organization is None and self._is_default_known else organization
 
@@ -99,10 +101,16 @@ class SharedKey:
         return self._timing.clock.monotonic() < self._default_end
 
     async def _learn_default(self, ask_default: Callable[[], Awaitable[str | None]]) -> None:
-        with suppress(StabilityError):  # no thread was to be had: the next poll tries again
+        try:
             self._default = await ask_default()
-            age = self._timing.settings if self._default is None else self._timing.default_organization
-            self._default_end = self._timing.clock.monotonic() + age
-            if self._default is not None and None in self._balances:
-                self._balances.setdefault(self._default, self._balances[None])
-        self._asking = None
+        except Exception:
+            # A defect of ours, or no thread was to be had. Without this answer, gates are polled separately.
+            log.exception("The account's default organization could not be looked up")
+            self._default = None
+        finally:
+            self._asking = None
+        age = self._timing.settings if self._default is None else self._timing.default_organization
+        self._default_end = self._timing.clock.monotonic() + age
+        if self._default is not None and self._default not in self._balances and None in self._balances:
+            # Moved and not copied: the default may be another organization later.
+            self._balances[self._default] = self._balances.pop(None)

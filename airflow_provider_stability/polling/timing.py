@@ -34,8 +34,8 @@ class Timing:
     :param account: how long a poll waits to learn that, before it asks on its own.
     :param log_balance: between two log lines of a gate for a balance that goes up and down.
     :param log_anything: after so long without news, a gate logs a line all the same.
-    :param wake_gates: so many gates are woken before the event loop gets a turn.
-    :param notify_gates: the same for gates that log a line, which costs much more; then, ``notify_pause``.
+    :param wake_gates: the number of gates to wake before the event loop gets a turn.
+    :param notify_gates: the same for gates that log, which is slower; ``notify_pause`` follows each batch.
     """
 
     clock: Clock = time

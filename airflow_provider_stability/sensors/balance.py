@@ -32,6 +32,7 @@ from airflow_provider_stability.exceptions import (
 from airflow_provider_stability.gate.credits import (
     describe,
     describe_credits,
+    format_number,
     is_enough,
     parse_min_credits,
 )
@@ -173,9 +174,10 @@ class BalanceSensor(BaseSensorOperator):
             self._checked_organization()
             check_connection_id(self.stability_conn_id)
             if not self.reschedule:  # which comes here at every poke
+                limit = format_number(self.timeout)
                 target = describe_target(self)
                 self.log.info(
-                    "Waiting for %s (%s), for at most %g s", describe_credits(needed), target, self.timeout
+                    "Waiting for %s (%s), for at most %s s", describe_credits(needed), target, limit
                 )
             if self.deferrable:
                 from airflow_provider_stability.triggers.balance import BalanceTrigger
@@ -208,10 +210,10 @@ class BalanceSensor(BaseSensorOperator):
                 return available
             case TimedOut(message):
                 raise self._timed_out(
-                    f"Timed out after {self.timeout:g} s. {message} ({describe_target(self)})"
+                    f"Timed out after {format_number(self.timeout)} s. {message} ({describe_target(self)})"
                 )
             case Failed(error):
-                if self.never_fail:
+                if self.never_fail and not isinstance(error, StabilityParameterError):
                     raise AirflowSkipException(f"Skipping due to never_fail is set to True. {error}")
                 raise error
 
@@ -235,17 +237,17 @@ class BalanceSensor(BaseSensorOperator):
         Without this, 2.11 retries a wait that has timed out, and ``soft_fail`` skips after a broken trigger.
         """
         if _TIMED_OUT in str(next_kwargs.get("error")).lower():
-            limit = self.execution_timeout
+            limit, timeout = self.execution_timeout, format_number(self.timeout)
             if limit is not None and limit.total_seconds() < self.timeout:
                 # As where it waits on a worker: the task fails, and its retries apply.
                 raise AirflowTaskTimeout(
-                    f"The execution_timeout of {limit.total_seconds():g} s ended the wait before the gate's "
-                    f"timeout of {self.timeout:g} s. The last balance is in the log."
+                    f"The execution_timeout of {format_number(limit.total_seconds())} s ended the wait "
+                    f"before the gate's timeout of {timeout} s. The last balance is in the log."
                 )
             raise self._timed_out(
-                f"Timed out after {self.timeout:g} s, and no triggerer ended the wait. Check that one is "
-                "running, serves this task's queue, and has free capacity ([triggerer] capacity). The last "
-                "balance is in the log."
+                f"Timed out after {timeout} s, and no triggerer ended the wait. Check that one is running, "
+                "serves this task's queue, and has free capacity ([triggerer] capacity). The last balance is "
+                "in the log."
             )
         self.log.error("The trigger failed:\n%s", "".join(next_kwargs.get("traceback") or []))
         if self.never_fail:

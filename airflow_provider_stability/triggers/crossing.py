@@ -14,7 +14,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_stability.connection.fields import DEFAULT_CONNECTION_ID
 from airflow_provider_stability.connection.parameters import check_connection_id, check_organization
 from airflow_provider_stability.exceptions import StabilityParameterError
-from airflow_provider_stability.gate.credits import describe_credits
+from airflow_provider_stability.gate.credits import describe_credits, format_number
 from airflow_provider_stability.gate.crossing import CrossingDetector, Direction
 from airflow_provider_stability.gate.outcome import Failed
 from airflow_provider_stability.polling.registry import subscribe
@@ -136,8 +136,9 @@ class BalanceCrossingTrigger(BaseEventTrigger):
                 self.log.warning("Still watching; could not read the balance: %s", latest.error)
 
     def _log_crossing(self, available: float) -> None:
+        threshold = format_number(self.threshold)
         self.log.info(
-            "%s: now %s the threshold of %g", describe_credits(available), self.direction, self.threshold
+            "%s: now %s the threshold of %s", describe_credits(available), self.direction, threshold
         )
 
     def _payload(self, available: float) -> dict[str, Any]:

@@ -231,4 +231,4 @@ def quoted_log_lines() -> list[str]:
 
 def ends_a_wait(line: str) -> bool:
     """Return whether the sensor has this line for a timeout, for which no test waits here."""
-    return line.replace("43200", "{self.timeout:g}") in inspect.getsource(BalanceSensor)
+    return line.replace("43200", "{timeout}") in inspect.getsource(BalanceSensor)

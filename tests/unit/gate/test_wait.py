@@ -137,14 +137,14 @@ def test_a_stored_value_that_is_no_wait_of_this_try_counts_as_none(kept: object)
     [{"connection_was_read": True}, {"latest": {}, "mood": "good"}, {"latest": {"currency": 1}}],
     ids=str,
 )
-def test_a_wait_that_another_version_stored_is_dropped_with_a_warning(
+def test_a_wait_that_another_version_stored_is_dropped_and_the_next_one_is_kept(
     store_lines: list[Line], stored: dict[str, object]
 ) -> None:
     store = Store()
     store.kept[KEY] = {"try_number": 1} | stored
     with process(store) as wait:
-        assert wait == Wait(survives=False)
-    assert [each.level for each in store_lines] == ["WARNING"]
+        assert wait == Wait()
+    assert store_lines == []
 
 
 def test_a_wait_without_a_store_does_not_survive_its_process(store_lines: list[Line]) -> None:

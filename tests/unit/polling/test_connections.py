@@ -10,7 +10,8 @@ import pytest
 from airflow.providers.common.compat.connection import get_async_connection
 
 from airflow_provider_stability.connection import loading, reader
-from airflow_provider_stability.exceptions import StabilityConfigurationError
+from airflow_provider_stability.connection.loading import load_settings_async
+from airflow_provider_stability.exceptions import AuthenticationError, StabilityConfigurationError
 from airflow_provider_stability.gate.outcome import Failed, Opened
 from airflow_provider_stability.simulator import Simulator
 from support.log_lines import level_and_text, lines_of
@@ -250,3 +251,21 @@ async def test_a_read_that_fails_after_it_was_given_up_is_nobodys_error(
     gc.collect()
     await pass_time(1)
     assert broken == []
+
+
+@pytest.mark.parametrize(("seconds", "interval"), [(6.0, 60.0), (2.0, 1.0)])
+@in_virtual_time
+async def test_a_refusal_is_believed_however_long_the_connection_takes_to_be_read_again(
+    account: Account, monkeypatch: pytest.MonkeyPatch, seconds: float, interval: float
+) -> None:
+    account.fail(status=401, times=None)
+
+    async def read_slowly(connection_id: str) -> Any:
+        await asyncio.sleep(seconds)
+        return await load_settings_async(connection_id)
+
+    monkeypatch.setattr(reader, "load_settings_async", read_slowly)
+    with gates(interval=interval) as refused:
+        await pass_time(3 * seconds)
+        assert are_failed(refused, AuthenticationError)
+    assert account.times() == [seconds]

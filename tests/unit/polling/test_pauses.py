@@ -20,6 +20,7 @@ from support.polling_gates import (
     in_virtual_time,
     install,
     key_of,
+    opened,
     outcomes,
 )
 from support.virtual_time import pass_time
@@ -54,6 +55,21 @@ async def listening(gate: Subscription) -> AsyncIterator[list[str | None]]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@in_virtual_time
+async def test_a_gate_that_comes_alone_in_a_pause_is_asked_for_when_it_is_over(
+    account: Account,
+) -> None:
+    with gates():
+        await pass_time(30)
+        account.fail(status=429, retry_after=60)
+        with gates(organization="org-b"):
+            await pass_time(35)  # the pause from 30 to 90 is known from 60 on
+    account.set_credits(100)
+    with gates(interval=3600) as (late,):
+        assert await opened(late) == 100
+    assert account.times() == [0, 90]
 
 
 @in_virtual_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ import pytest
 
 from airflow_provider_stability.exceptions import PermissionDeniedError
 from airflow_provider_stability.gate.outcome import Opened
+from airflow_provider_stability.polling.rate_limiter import RateLimiter
+from airflow_provider_stability.polling.shared_key import SharedKey
+from airflow_provider_stability.polling.timing import Timing
 from support.polling_gates import (
     ACCOUNT,
     DEFAULT,
@@ -188,3 +192,41 @@ async def test_connections_to_different_hosts_share_no_answer(account: Account, 
     elsewhere.set_credits(20)
     with gates(needed=5) as (here,), gates(connection="elsewhere", needed=5) as (there,):
         assert (await opened(here), await opened(there)) == (10, 20)
+
+
+@in_virtual_time
+async def test_gates_without_an_organization_follow_a_default_that_changes(
+    account: Account,
+) -> None:
+    with gates(needed=1000) as (unnamed,), gates(organization=DEFAULT, needed=1000):
+        await pass_time(1)
+        organizations = [
+            {"id": each, "name": each, "role": "MEMBER", "is_default": each == "org-b"}
+            for each in (DEFAULT, "org-b")
+        ]
+        answer = {"id": "user-1", "email": "a@b.example", "organizations": organizations}
+        account.fail(status=200, body=json.dumps(answer), path=ACCOUNT, times=None)
+        account.set_credits(2000)
+        account.set_credits(7, "org-b")
+        account.set_credits(10)
+        await pass_time(700)
+        assert unnamed.latest.credits == 7
+    assert account.count(ACCOUNT) == 2
+
+
+@in_a_loop
+async def test_a_defect_in_the_look_up_of_the_default_organization_does_not_stop_the_next_one() -> None:
+    key = SharedKey(Timing(settings=0.0), RateLimiter())
+    held = key.balance("org-b")
+    asked = 0
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ZeroDivisionError
+        return DEFAULT
+
+    assert await key.resolve(None, ask) is None
+    assert await key.resolve(None, ask) == DEFAULT
+    assert (asked, held.latest) == (2, None)

@@ -123,6 +123,12 @@ def test_a_permanent_error_is_a_skip_under_never_fail() -> None:
     assert str(skip.value) == "Skipping due to never_fail is set to True. 401 unauthorized"
 
 
+def test_a_wrong_parameter_fails_the_task_under_never_fail_too() -> None:
+    event = {"status": "failed", "kind": "StabilityParameterError", "message": "min_credits is 'abc'"}
+    with pytest.raises(AirflowFailException, match="min_credits is 'abc'"):
+        resume(gate(never_fail=True), event)
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"soft_fail": True}, {"never_fail": True}], ids=str)
 @pytest.mark.parametrize("event", [None, {"status": "running"}], ids=str)
 def test_an_event_that_is_none_of_ours_fails_the_task(kwargs: dict[str, Any], event: object) -> None:
