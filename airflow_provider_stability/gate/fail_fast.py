@@ -16,10 +16,7 @@ __all__ = ["describe_target", "fail_fast"]
 
 
 def describe_target(task: Any) -> str:
-    """Return whose credits a task of this package is about, for its log: the connection and the organization.
-
-    :param task: an operator with a ``stability_conn_id``, and perhaps an ``organization``.
-    """
+    """Return whose credits a task is about, for its log: its connection, and its organization if it has one."""
     organization = getattr(task, "organization", None)
     scope = "" if organization is None else f", organization {organization!r}"
     return f"connection {task.stability_conn_id!r}{scope}"
@@ -29,9 +26,8 @@ def describe_target(task: Any) -> str:
 def fail_fast(task: Any) -> Iterator[None]:
     """Turn a permanent error into the exception that Airflow does not retry.
 
-    Transient errors pass through, so that the task's ``retries`` apply to them. This must be around
-    everything else that a sensor does: inside a poke, Airflow's ``soft_fail`` would skip on an
-    AirflowFailException.
+    Transient errors pass through, so that the task's ``retries`` apply to them. In a sensor, this must be
+    around everything else: inside a poke, Airflow's ``soft_fail`` would skip on an AirflowFailException.
 
     :param task: the operator.
     :raises AirflowFailException: from the permanent error, with what to do about it.

@@ -1,9 +1,9 @@
 """One wait for credits on a worker: what its pokes have found, and until when they must make no request.
 
-A wait belongs to one execution of a task and not to the operator, which Airflow copies, serializes and
-shares; so a context variable leads to it. In reschedule mode every poke is a new process: the wait is then
-kept in Airflow's task state store, which exists from 3.3 on. Earlier versions have nothing for it: they clear
-a task's XComs before every poke (2.11 ``TaskInstance._execute_task_with_callbacks``, 3.x
+A wait belongs to one execution of a task and not to the operator, which Airflow copies and shares; so a
+context variable leads to it. In reschedule mode every poke is a new process: the wait is then kept in
+Airflow's task state store, which exists from 3.3 on. Before, nothing is kept: Airflow clears a task's XComs
+before every poke (2.11 ``TaskInstance._execute_task_with_callbacks``, 3.x
 ``execution_api/routes/task_instances.py``).
 """
 

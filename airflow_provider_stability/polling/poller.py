@@ -132,28 +132,27 @@ class Poller:
         self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]
     ) -> tuple[Any, float] | None:
         """Return what a function makes of a client, or its error, and when; None if no request is allowed."""
+
+        def call() -> tuple[Any, float] | None:
+            # As late as possible: the answer to another call may have forbidden this one a moment ago.
+            if not limiter.try_acquire():
+                return None
+            client = self._client(settings)
+            try:
+                found = function(client)
+            except StabilityError as error:
+                if error.pause:
+                    limiter.pause(error.pause, str(error))
+                found = as_value(error)
+            finally:
+                self._clients.append(client)
+            # Its age counts from here: the event loop may be busy, and take it later.
+            return found, self._timing.clock.monotonic()
+
         if limiter.delay > 0:
             return None
         async with self._calls:
-            return await call_in_daemon_thread(partial(self._call_in_thread, settings, limiter, function))
-
-    def _call_in_thread(
-        self, settings: Settings, limiter: RateLimiter, function: Callable[[StabilityClient], Any]
-    ) -> tuple[Any, float] | None:
-        # As late as possible: the answer to a call of another thread may have forbidden it a moment ago.
-        if not limiter.try_acquire():
-            return None
-        client = self._client(settings)
-        try:
-            found = function(client)
-        except StabilityError as error:
-            if error.pause:
-                limiter.pause(error.pause, str(error))
-            found = as_value(error)
-        finally:
-            self._clients.append(client)
-        # Its age counts from here: the event loop may be busy, and take it later.
-        return found, self._timing.clock.monotonic()
+            return await call_in_daemon_thread(call)
 
     def _client(self, settings: Settings) -> StabilityClient:
         from airflow_provider_stability.api.client import StabilityClient

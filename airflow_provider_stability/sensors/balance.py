@@ -174,11 +174,8 @@ class BalanceSensor(BaseSensorOperator):
             self._checked_organization()
             check_connection_id(self.stability_conn_id)
             if not self.reschedule:  # which comes here at every poke
-                limit = format_number(self.timeout)
-                target = describe_target(self)
-                self.log.info(
-                    "Waiting for %s (%s), for at most %s s", describe_credits(needed), target, limit
-                )
+                what, limit = describe_credits(needed), format_number(self.timeout)
+                self.log.info("Waiting for %s (%s), for at most %s s", what, describe_target(self), limit)
             if self.deferrable:
                 from airflow_provider_stability.triggers.balance import BalanceTrigger
 
