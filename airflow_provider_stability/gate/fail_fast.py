@@ -16,7 +16,7 @@ __all__ = ["describe_target", "fail_fast"]
 
 
 def describe_target(task: Any) -> str:
-    """Return whose credits a task is about, for its log: its connection, and its organization if it has one."""
+    """Return whose credits a task is about, for its log: its connection and its organization, if any."""
     organization = getattr(task, "organization", None)
     scope = "" if organization is None else f", organization {organization!r}"
     return f"connection {task.stability_conn_id!r}{scope}"
