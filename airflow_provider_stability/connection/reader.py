@@ -58,7 +58,8 @@ class ConnectionReader:
             return await self._read()
         except StabilityConfigurationError as error:
             if error.is_missing and self._taken:
-                # Not with the settings it had: it may have been deleted.
+                # Not with the settings it had, now and later: it may have been deleted.
+                self._settings = None
                 raise connection_disappeared(self._connection_id) from None
             if anew or not error.transient or self._settings is None:
                 raise

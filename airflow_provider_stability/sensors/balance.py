@@ -206,9 +206,8 @@ class BalanceSensor(BaseSensorOperator):
                 self.log.info("%s: open", describe(available, parse_min_credits(self.min_credits)))
                 return available
             case TimedOut(message):
-                raise self._timed_out(
-                    f"Timed out after {format_number(self.timeout)} s. {message} ({describe_target(self)})"
-                )
+                timeout = format_number(self.timeout)
+                raise self._timed_out(f"Timed out after {timeout} s. {message} ({describe_target(self)})")
             case Failed(error):
                 if self.never_fail and not isinstance(error, StabilityParameterError):
                     raise AirflowSkipException(f"Skipping due to never_fail is set to True. {error}")

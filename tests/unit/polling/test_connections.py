@@ -143,6 +143,7 @@ async def test_a_refused_key_fails_no_gate_while_its_connection_is_gone(
         account.rotate_key("sk-next")
         await pass_time(20)
         assert know_of_disappearance(waiting)
+        assert [each.status for each in account.requests].count(401) == 1  # the old key is not tried again
         monkeypatch.setenv(VARIABLE, account.connection())
         account.top_up(30)
         await pass_time(10)
