@@ -1,7 +1,4 @@
-"""How a wait ends, and the trigger event that says so.
-
-An event is plain JSON without a secret, as Airflow stores it.
-"""
+"""How a wait ends, and the trigger event that says so: plain JSON without a secret, as Airflow stores it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The poll for one organization: when a request is due, and which gates its answer wakes.
-
-It knows subscriptions and answers. How to ask is its poller's business (``poller``).
-"""
+"""The poll for one organization: when a request is due, and which gates its answer wakes. Its poller asks."""
 
 from __future__ import annotations
 
@@ -37,8 +34,7 @@ _NEVER: Final = -math.inf
 class BalancePoll:
     """One poll for all subscriptions to an organization. It lives some seconds longer than the last of them.
 
-    :param connection_id: for the log.
-    :param organization: as the gates name it.
+    :param organization: as the gates name it; with the ``connection_id``, for the log.
     :param ask: returns an answer that is newer than a point in time. Errors are answers; what it raises is a
         defect.
     :param on_failed: is told of a permanent error, to make this poll and perhaps others ``fail``.
@@ -134,13 +130,10 @@ class BalancePoll:
                 await self._poll()
         except Exception as error:
             # A defect of ours. Without this, the gates would wait for a poll that has ended.
-            log.exception(
-                "The poll of connection %r, organization %r broke", self._connection_id, self.organization
-            )
+            log.exception("The poll of %r, organization %r broke", self._connection_id, self.organization)
             self._on_empty(self)  # first, so that gates that come from here on get a new poll
-            await self.fail(
-                StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
-            )
+            broken = StabilityError(f"the poll broke: {type(error).__name__}; see the triggerer's log")
+            await self.fail(broken)
         finally:
             self._on_empty(self)
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Poller"]
 
-_MAX_CALLS: Final = 8
-"""At once, for one connection."""
+_MAX_CALLS: Final = 8  # at once, for one connection
 
 
 class Poller:

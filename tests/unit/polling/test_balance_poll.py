@@ -189,7 +189,7 @@ async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
             message = "the poll broke: ZeroDivisionError; see the triggerer's log"
             assert str(waiting[0].outcome.error) == message
         mocker.stop(broken)
-        assert logged == ["The poll of connection 'stability_default', organization None broke"]
+        assert logged == ["The poll of 'stability_default', organization None broke"]
         account.top_up(30, "org-b")
         await pass_time(60)
         assert outcomes(others) == [Opened(40)]

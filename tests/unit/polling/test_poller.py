@@ -230,4 +230,4 @@ async def test_a_defect_in_a_call_fails_the_gates_and_is_logged_outside_of_their
         assert are_failed(waiting, StabilityError)
         assert isinstance(waiting[0].outcome, Failed)
         assert str(waiting[0].outcome.error) == "the poll broke: ZeroDivisionError; see the triggerer's log"
-    assert logged == [("The poll of connection 'stability_default', organization None broke", None)]
+    assert logged == [("The poll of 'stability_default', organization None broke", None)]
