@@ -69,8 +69,6 @@ def _encodings(value: str) -> Iterable[str]:
 
 def _without_fragments(text: str, secret: str) -> str:
     """Mask every run of at least ``_FRAGMENT`` characters of ``text`` that occurs in ``secret``."""
-    if len(secret) < _FRAGMENT:
-        return text
     pieces: list[str] = []
     start = 0
     while start < len(text):
