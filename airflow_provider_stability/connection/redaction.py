@@ -18,7 +18,7 @@ _FRAGMENT: Final = 8
 
 def proxy_secrets(url: str) -> list[str]:
     """Return the secrets in a proxy's URL: its password, as written and as sent, and its Basic token."""
-    userinfo = url.rpartition("://")[2].rpartition("@")[0]
+    userinfo = url.split("://", 1)[-1].rpartition("@")[0]
     user, _, password = userinfo.partition(":")
     if not password:
         return []
