@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_stability.api.client import StabilityClient
 from airflow_provider_stability.api.errors import ErrorMapper
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import (
@@ -20,6 +18,7 @@ from airflow_provider_stability.exceptions import (
     StabilityTimeoutError,
 )
 from airflow_provider_stability.simulator import Simulator
+from support.clients import KEY, client
 from support.raw_server import always, http, raw_server
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
-KEY = "sk-canary-7HqZw9PLkmXt"
 CALL = "GET /v1/user/balance"
 NO_MATCH = "does not match the API's specification"
 
@@ -37,13 +35,6 @@ NO_MATCH = "does not match the API's specification"
 def simulator() -> Iterator[Simulator]:
     with Simulator(api_key=KEY) as running:
         yield running
-
-
-@contextlib.contextmanager
-def client(url: str, **fields: Any) -> Iterator[StabilityClient]:
-    settings = Settings(KEY, base_url=url, **{"timeout": 20.0, **fields})
-    with contextlib.closing(StabilityClient(settings, max_retries=0)) as made:
-        yield made
 
 
 def failure(url: str, run: dict[str, Any] | None = None, **fields: Any) -> tuple[type[StabilityError], str]:
@@ -94,6 +85,7 @@ def test_body_that_cannot_be_decoded_is_an_invalid_response_with_the_reason(simu
     ("argument", "reason"),
     [
         ({"params": 5}, "TypeError: Cannot mix str and non-str arguments"),
+        ({"files": 5}, "ValueError: cannot encode objects that are not 2-tuples"),
         ({"timeout": "soon"}, "ValueError: Timeout value connect was soon, but it must be an int"),
         ({"timeout": (1, 2, 3)}, "ValueError: Invalid timeout (1, 2, 3). Pass a (connect, read)"),
     ],
@@ -127,6 +119,11 @@ def test_missing_certificate_file_is_named(tmp_path: Path) -> None:
     assert kind is StabilityConfigurationError
     reason = f"Could not find a suitable TLS CA certificate bundle, invalid path: {file}"
     assert message == f"{CALL} at https://127.0.0.1:9: OSError: {reason}"
+
+
+def test_missing_client_certificate_is_named(simulator: Simulator) -> None:
+    _, message = failure(simulator.base_url, {"cert": "/no/such/file"})
+    assert message.endswith(": OSError: Could not find the TLS certificate file, invalid path: /no/such/file")
 
 
 def test_proxy_url_without_a_host_is_a_configuration_error(simulator: Simulator) -> None:
