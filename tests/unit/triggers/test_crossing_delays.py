@@ -70,3 +70,28 @@ async def test_a_state_is_saved_five_seconds_after_an_event(account: Account) ->
         assert len(events) == 1
     assert store.set_at == [0, 65]
     assert store.sets == [True, False]
+
+
+@in_virtual_time
+async def test_a_watcher_that_ends_before_it_has_saved_does_not_save_later(account: Account) -> None:
+    store = TimedStore()
+    async with watching(watcher(store, poke_interval=60)) as events:
+        await pass_time(1)
+        account.set_credits(10)
+        await pass_time(60)
+        assert len(events) == 1
+    await pass_time(100)
+    assert store.set_at == [0]
+
+
+@in_virtual_time
+async def test_of_two_events_in_short_order_only_the_later_one_is_saved(account: Account) -> None:
+    store = TimedStore()
+    async with watching(watcher(store, poke_interval=1)) as events:
+        await pass_time(0.5)
+        for balance in (10, 60, 10):
+            account.set_credits(balance)
+            await pass_time(1)
+        await pass_time(20)
+        assert len(events) == 2
+    assert store.set_at == [0, 8]
