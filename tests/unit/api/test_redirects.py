@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 OLD, NEW = "/v1/engines/old", "/v1/engines/list"
-SCOPE = {"organization": "org-b", "client_id": "pictures", "client_version": "7"}
+SCOPE: dict[str, Any] = {"organization": "org-b", "client_id": "pictures", "client_version": "7"}
 
 
 @pytest.fixture
