@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -175,8 +176,9 @@ async def test_a_request_for_the_account_that_hangs_holds_up_no_gate_with_an_org
             gates(organization="org-c", needed=5) as (gate,),
             gates(organization=DEFAULT, needed=5) as (same,),
         ):
-            assert await opened(gate) == 10
-            assert await opened(same) == 10
+            async with asyncio.timeout(20):  # the request takes until the connection's timeout, 30 s
+                assert await opened(gate) == 10
+                assert await opened(same) == 10
 
 
 @pytest.fixture
