@@ -27,8 +27,6 @@ from airflow_provider_stability.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import ValidationError
 
     from airflow_provider_stability.connection.settings import Settings
@@ -107,9 +105,8 @@ class ErrorMapper:
     ) -> StabilityError:
         """Return the error for a successful response that does not match the API's specification."""
         # Without the input: it may be personal data, or a page that echoes the request's headers.
-        problems = error.errors(include_url=False, include_context=False, include_input=False)[:3]
         details = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in problems
+            f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors()[:3]
         )
         content_type = response.headers.get("Content-Type", "no content type")
         found = f"the response ({content_type}, {len(response.content)} bytes)"
@@ -126,7 +123,7 @@ class ErrorMapper:
             return self.from_arguments(call, error)
         if isinstance(error, TooLargeError):
             return StabilityResponseError(self.sanitize(f"{call}: {error}"))
-        chain = list(_chain(error))
+        chain = _chain(error)
         where = f"{call} at {self._settings.base_url}"
         message = self.sanitize(f"{where}: {type(chain[-1]).__name__}: {chain[-1]}")
         result: StabilityError = StabilityConnectionError(message)
@@ -170,13 +167,13 @@ def _json_object(response: requests.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those it wraps, outermost first, however requests and urllib3 wrap them."""
-    seen: set[int] = set()
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and those it wraps, outermost first, however requests and urllib3 wrap them."""
+    chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        # urllib3 keeps it in ``reason``, requests in its arguments, others where Python does.
-        inside = [getattr(current, "reason", None), *current.args, current.__cause__, current.__context__]
+    while current is not None and current not in chain:
+        chain.append(current)
+        # requests and urllib3 keep it in the arguments, or where Python does.
+        inside = [*current.args, current.__cause__, current.__context__]
         current = next((each for each in inside if isinstance(each, BaseException)), None)
+    return chain

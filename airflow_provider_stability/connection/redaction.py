@@ -18,7 +18,7 @@ _FRAGMENT: Final = 8
 
 def proxy_secrets(url: str) -> list[str]:
     """Return the secrets in a proxy's URL: its password, as written and as sent, and its Basic token."""
-    userinfo = url.rpartition("://")[2].rpartition("@")[0]
+    userinfo = url.split("://", 1)[-1].rpartition("@")[0]
     user, _, password = userinfo.partition(":")
     if not password:
         return []
@@ -69,8 +69,6 @@ def _encodings(value: str) -> Iterable[str]:
 
 def _without_fragments(text: str, secret: str) -> str:
     """Mask every run of at least ``_FRAGMENT`` characters of ``text`` that occurs in ``secret``."""
-    if len(secret) < _FRAGMENT:
-        return text
     pieces: list[str] = []
     start = 0
     while start < len(text):

@@ -137,7 +137,7 @@ def _parse_extra(extra: Mapping[str, Any], error: MakeError) -> dict[str, Any]:
     import difflib
 
     for name in sorted(set(extra) - set(EXTRA_FIELDS)):
-        if close := difflib.get_close_matches(name.lower(), EXTRA_FIELDS, n=1, cutoff=0.8):
+        if close := difflib.get_close_matches(name.lower(), EXTRA_FIELDS, cutoff=0.8):
             raise error(f"extra field {name!r}", "is unknown", f"spelled {close[0]!r}")
     values = {}
     for each in EXTRA_FIELDS.values():

@@ -121,7 +121,6 @@ class BalancePoll:
     async def fail(self, error: StabilityError) -> None:
         """Resolve all subscriptions with a permanent error."""
         self._refusal, self._answered_at = error, self.timing.clock.monotonic()
-        self.latest = self.latest.with_error(error, self.timing.clock.time())
         await self._resolve(list(self._subscriptions), Failed(error))
 
     async def _run(self) -> None:

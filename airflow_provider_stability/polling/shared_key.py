@@ -39,7 +39,7 @@ class NotYet:
     """No request is allowed for so many seconds; with the pause, if the service has asked for one."""
 
     delay: float
-    pause: Pause | None = None
+    pause: Pause | None
 
 
 class SharedBalance:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_stability.api.deadline import _DeadlineReader
 from airflow_provider_stability.exceptions import StabilityError, StabilityTimeoutError
 from airflow_provider_stability.simulator import Simulator
 from support.clients import KEY, Sender, client
 from support.raw_server import raw_server
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
@@ -70,6 +73,20 @@ def test_slow_response_is_abandoned_at_the_deadline(what: str, way: str) -> None
 def test_silent_server_is_abandoned_at_the_deadline(scheme: str) -> None:
     with raw_server(listen) as url:
         assert type(failure(url.replace("http", scheme), timeout=0.3)) is StabilityTimeoutError
+
+
+def test_reader_stops_at_its_deadline_and_not_before(mocker: MockerFixture) -> None:
+    clock = mocker.patch("time.monotonic", return_value=100.0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb", buffering=0) as raw:
+        reader = _DeadlineReader(raw, ours, 5.0)
+        theirs.sendall(b"ab")
+        clock.return_value = 104.5
+        assert reader.read(1) == b"a"
+        assert ours.gettimeout() == 0.5
+        clock.return_value = 105.0
+        with pytest.raises(TimeoutError):
+            reader.read(1)
 
 
 def test_timeout_of_run_overrides_the_connections(simulator: Simulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import re
 import socket
 import traceback
@@ -14,7 +15,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from airflow_provider_stability.api.client import StabilityClient
-from airflow_provider_stability.connection.redaction import Redactor
+from airflow_provider_stability.connection.redaction import Redactor, proxy_secrets
 from airflow_provider_stability.connection.settings import Settings
 from airflow_provider_stability.exceptions import StabilityError
 from support.raw_server import always, http, raw_server
@@ -56,6 +57,7 @@ def decoded(text: str) -> Iterator[str]:
         (f"sk-...{KEY[-9:]}", "sk-...***"),
         (f"{KEY[:12]}...", "***..."),
         (f"{KEY[3:14]} and {KEY[-10:]}", "*** and ***"),
+        (f"it has {KEY[4:12]}", "it has ***"),
         (f"{KEY[:10]}\n{KEY[10:]}", "***\n***"),
         (repr({"Authorization": f"Bearer {KEY}"}), "{'Authorization': 'Bearer ***'}"),
     ],
@@ -84,6 +86,33 @@ def test_key_inside_a_base64_encoded_text_is_masked(key: str, encode: Callable[[
         shown = Redactor([key])(encoded)
         assert "***" in shown
         assert not [text for text in decoded(shown) if leaks(text, key)]
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", [b"", b"u", b"u:"], ids=len)
+@pytest.mark.parametrize("secret", [b"pass-7?>", b"pass-78?>", b"pass-7?>W"], ids=bytes.decode)
+def test_base64_characters_that_hold_nothing_but_the_secret_are_masked(
+    secret: bytes, before: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    for after in (b"", b"x", b"\r\n", b"&c="):
+        encoded = encode(before + secret + after).decode()
+        # Each character stands for six bits.
+        first, last = -(-8 * len(before) // 6), 8 * len(before + secret) // 6
+        assert Redactor([secret.decode()])(encoded) == f"{encoded[:first]}***{encoded[last:]}"
+
+
+def test_base64_is_masked_from_8_characters_on() -> None:
+    scrub = Redactor(["pw-123", "pw-45"])
+    assert scrub("cHctMTIz and cHctNDU=") == "*** and cHctNDU="
+
+
+@pytest.mark.parametrize("secret", ["a b/c", "a\\b", "a'\"b", "\\'\""], ids=repr)
+def test_short_secret_is_masked_in_every_quoting(secret: str) -> None:
+    scrub = Redactor([secret])
+    assert scrub(f"<{quote(secret, safe='')}>") == "<***>"
+    assert scrub(f"<{quote_plus(secret)}>") == "<***>"
+    assert scrub(repr(secret))[1:-1] == "***"
+    assert scrub(json.dumps(secret)) == '"***"'
 
 
 def test_secret_that_contains_another_is_masked_as_a_whole() -> None:
@@ -119,6 +148,35 @@ def test_many_fragments_in_a_long_text_are_masked() -> None:
 
 def test_redactor_does_not_show_its_secrets() -> None:
     assert leaks(repr(Redactor([KEY])), KEY) == []
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize(
+    ("userinfo", "password", "sent"),
+    [
+        ("ada:pw1", "pw1", "ada:pw1"),
+        ("ada:a:b", "a:b", "ada:a:b"),
+        ("ada:a@b", "a@b", "ada:a@b"),
+        (":pw1", "pw1", ":pw1"),
+        ("ad%40:p%40%20w", "p%40%20w", "ad@:p@ w"),
+    ],
+)
+def test_secrets_of_a_proxy_are_its_password_as_written_and_as_sent(
+    scheme: str, userinfo: str, password: str, sent: str
+) -> None:
+    token = base64.b64encode(sent.encode()).decode()
+    assert proxy_secrets(f"{scheme}{userinfo}@proxy:3128") == [password, sent.partition(":")[2], token]
+
+
+def test_password_of_a_proxy_may_contain_what_ends_a_scheme() -> None:
+    assert "x://y" in proxy_secrets("http://ada:x://y@proxy:3128")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://proxy:3128", "http://ada@proxy", "http://ada:@proxy", "proxy:3128", ""]
+)
+def test_proxy_without_a_password_has_no_secrets(url: str) -> None:
+    assert proxy_secrets(url) == []
 
 
 @contextlib.contextmanager

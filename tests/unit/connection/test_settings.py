@@ -225,10 +225,18 @@ def test_only_plain_http_to_this_machine_is_direct(host: str, *, allow_http: boo
 
 def test_proxy_is_refused_where_the_key_would_leave_this_machine_unencrypted() -> None:
     message = refusal(host="http://127.0.0.1:8080", extra={"proxy": PROXY})
-    assert (
-        "'proxy' would receive the key unencrypted, as host is 'http://127.0.0.1:8080'; it must be" in message
+    assert message == (
+        "connection 'stability_eu': extra field 'proxy' would receive the key unencrypted, "
+        "as host is 'http://127.0.0.1:8080'; "
+        "it must be empty, unless host is https:// or the extra field 'allow_http' is true"
     )
     assert parse(host="http://127.0.0.1", extra={"proxy": PROXY, "allow_http": True}).proxy == PROXY
+
+
+def test_schema_is_refused_as_it_holds_the_path_of_a_connection_uri() -> None:
+    assert refusal(schema="v1") == (
+        "connection 'stability_eu': schema is 'v1'; it must be empty: https:// and a path belong in host"
+    )
 
 
 @pytest.mark.parametrize("no", [False, "false", "no", "off", "0", "FALSE", 0, None, ""], ids=repr)

@@ -41,6 +41,11 @@ def test_every_crossing_counts_without_a_band(direction: str, fired: list[float]
     assert crossings(direction, [101.0, 99.0] * 3, band=0) == fired
 
 
+def test_a_detector_has_no_band_unless_it_is_given_one() -> None:
+    detector = CrossingDetector(100, "below")
+    assert [detector.has_crossed(each) for each in (101, 99, 100, 99)] == [False, True, False, True]
+
+
 def test_a_band_as_wide_as_the_threshold_is_passed_at_a_balance_of_0() -> None:
     assert crossings("above", [10, 50, 1, 51, 0, 52], threshold=40, band=40) == [50, 52]
 

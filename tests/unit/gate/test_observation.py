@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_stability.exceptions import RateLimitError, ServerError
 from airflow_provider_stability.gate.observation import Observation, format_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BALANCE_AT, ERROR_AT = 1_769_860_800.0, 1_769_860_860.0
 DOWN = ServerError("503 down", status_code=503)
@@ -77,3 +82,19 @@ def test_an_observation_is_a_value_that_gates_can_share() -> None:
 )
 def test_times_are_written_in_utc_to_the_second(seconds: float, text: str) -> None:
     assert format_utc(seconds) == text
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process be in another time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert time.timezone == -9 * 3600
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_times_are_in_utc_wherever_the_machine_is() -> None:
+    assert format_utc(1_769_860_800) == "2026-01-31 12:00:00 UTC"

@@ -71,6 +71,14 @@ def test_a_pause_lasts_as_long_as_the_service_asked_for(
     assert wait.pause_left == 0
 
 
+@pytest.mark.parametrize("uptime", [0.0, 0.5])
+def test_a_new_wait_has_no_pause_even_right_after_the_machine_has_started(
+    mocker: MockerFixture, uptime: float
+) -> None:
+    mocker.patch("time.monotonic", return_value=uptime)
+    assert Wait().pause_left == 0
+
+
 def test_an_error_without_a_pause_does_not_end_an_earlier_pause() -> None:
     wait = Wait()
     wait.add_error(RateLimitError("slow down", status_code=429, retry_after=30))
@@ -159,6 +167,7 @@ def test_a_wait_without_a_store_does_not_survive_its_process(store_lines: list[L
 def test_a_failing_store_does_not_end_the_wait(store_lines: list[Line]) -> None:
     with process(Store(RuntimeError("no API server"))) as wait:
         assert wait == Wait(survives=False)
+        assert wait.pause_left == 0
     message = (
         "The next poke will not know what this one found; Airflow's task state store failed: no API server"
     )
@@ -171,6 +180,31 @@ def test_a_store_that_fails_at_the_end_of_a_poke_does_not_hide_how_it_ended(stor
         store.error = RuntimeError("no API server")
     assert [each.level for each in store_lines] == ["WARNING"]
     assert store.kept == {}
+
+
+def test_the_log_of_a_wait_has_the_name_of_its_module(caplog: pytest.LogCaptureFixture) -> None:
+    with process(Store(RuntimeError("no API server"))):
+        pass
+    assert [each.levelname for each in caplog.records if each.name == waits.__name__] == ["WARNING"]
+
+
+@pytest.mark.parametrize("step", [0, HOUR, -HOUR], ids=["none", "forward", "back"])
+def test_a_wait_without_a_pause_has_none_in_the_next_process(wall_clock: WallClock, step: float) -> None:
+    store = Store()
+    with process(store) as first:
+        first.add_error(ServerError("503", status_code=503))
+    wall_clock.step(step)
+    with process(store) as second:
+        assert second.pause_left == 0
+
+
+def test_a_pause_that_ended_between_two_processes_is_over(wall_clock: WallClock) -> None:
+    store = Store()
+    with process(store) as first:
+        first.add_error(RateLimitError("slow down", status_code=429, retry_after=60))
+    wall_clock.step(70)
+    with process(store) as second:
+        assert second.pause_left == 0
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])

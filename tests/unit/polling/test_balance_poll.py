@@ -175,23 +175,25 @@ async def test_every_answer_wakes_a_watcher_and_no_balance_resolves_it(account: 
 
 @in_virtual_time
 async def test_a_poll_that_breaks_fails_its_gates_and_no_others(
-    account: Account, mocker: MockerFixture
+    account: Account, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logged: list[str] = []
-    mocker.patch.object(balance_poll.log, "exception", lambda line, *args: logged.append(line % args))
     with gates(organization="org-b") as others:
         await pass_time(1)
         broken = mocker.patch.object(Observation, "with_credits", side_effect=ZeroDivisionError)
-        with gates(3, needed=10) as waiting:
+        with gates(3, needed=10, organization="org-c") as waiting:
             await pass_time(1)
             assert are_failed(waiting, StabilityError)
             assert isinstance(waiting[0].outcome, Failed)
             message = "the poll broke: ZeroDivisionError; see the triggerer's log"
             assert str(waiting[0].outcome.error) == message
         mocker.stop(broken)
-        assert logged == ["The poll of 'stability_default', organization None broke"]
+        logged = [each for each in caplog.records if each.name == balance_poll.__name__]
+        assert [(each.levelname, each.exc_info is not None) for each in logged] == [("ERROR", True)]
+        assert [each.getMessage() for each in logged] == [
+            "The poll of 'stability_default', organization 'org-c' broke"
+        ]
         account.top_up(30, "org-b")
         await pass_time(60)
         assert outcomes(others) == [Opened(40)]
-        with gates(needed=10) as (again,):
+        with gates(needed=10, organization="org-c") as (again,):
             assert await opened(again) == 10

@@ -25,6 +25,7 @@ from support.polling_gates import (
     key_of,
     opened,
     outcomes,
+    pollers,
 )
 from support.virtual_time import pass_time
 
@@ -161,6 +162,47 @@ async def test_a_connection_that_was_never_found_fails_its_gates_and_no_others(
         assert str(lost[0].outcome.error).startswith("connection 'nowhere'")
         assert waiting[0].latest.is_balance_known
         assert not any(outcomes(waiting))
+        await pass_time(6)  # a poll that never had a balance comes to its end as well
+        assert list(pollers()) == [CONNECTION]
+
+
+@in_virtual_time
+async def test_a_refused_gate_gets_what_is_known_of_the_organization_that_its_connection_has_now(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", account.connection())
+    monkeypatch.setenv(VARIABLE, account.connection(organization="org-b"))
+    account.fail(status=403, organization="org-b")
+
+    async def read_before_the_change(connection_id: str) -> Any:
+        found = await load_settings_async(connection_id)
+        monkeypatch.setenv(VARIABLE, account.connection(organization="org-c"))
+        return found
+
+    with gates(connection="other", organization="org-c"):
+        await pass_time(1)
+        monkeypatch.setattr(reader, "load_settings_async", read_before_the_change)
+        with gates(needed=10) as (gate,):
+            assert await opened(gate) == 10
+    assert (account.times("org-b"), account.times("org-c")) == ([1], [0])
+
+
+@in_virtual_time
+async def test_a_poll_whose_gates_leave_before_it_can_ask_lives_on_for_the_next_gate(
+    account: Account, hanging: list[asyncio.Future[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", account.connection())
+    with gates(connection="other"):
+        await pass_time(1)
+        late = hang(hanging)
+        with gates():
+            await pass_time(1)
+        late.set_result(None)
+        await pass_time(1)
+        assert list(pollers()) == ["other", CONNECTION]
+        with gates(needed=10) as (gate,):
+            assert await opened(gate) == 10
+    assert account.times() == [0]
 
 
 @in_virtual_time

@@ -28,6 +28,8 @@ from support.airflow_runs import AIRFLOW_V_3_0_PLUS
 from support.gates import resume
 
 if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
     from airflow_provider_stability.sensors.balance import BalanceSensor
     from airflow_provider_stability.simulator import Simulator
     from support.log_lines import Line
@@ -79,6 +81,16 @@ def test_a_threshold_of_any_form_defers_as_the_float_it_stands_for(value: Any) -
     assert isinstance(trigger, BalanceTrigger)
     needed = trigger.serialize()[1]["min_credits"]
     assert (type(needed), needed) == (float, 40.0)
+
+
+def test_a_resumed_gate_has_the_context_of_its_task(mocker: MockerFixture) -> None:
+    sensor = gate()
+    completed = mocker.spy(type(sensor), "execute_complete")
+    context: Any = {"ti": None}
+    event = {"status": "success", "credits": 52.5}
+    assert sensor.resume_execution("execute_complete", {"event": event}, context) == 52.5
+    ((_, given),) = (call.args for call in completed.call_args_list)
+    assert given is context
 
 
 def test_an_open_gate_returns_the_credits_and_logs_them(lines: list[Line]) -> None:

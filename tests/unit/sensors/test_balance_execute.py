@@ -21,6 +21,8 @@ from support.airflow_runs import AIRFLOW_V_3_0_PLUS
 from support.gates import Store, current, gate
 
 if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
     from airflow_provider_stability.sensors.balance import BalanceSensor
     from airflow_provider_stability.simulator import Simulator
     from support.log_lines import Line
@@ -126,6 +128,17 @@ def test_a_pause_within_the_interval_changes_nothing(lines: list[Line]) -> None:
     with current(Wait()):
         assert next_interval(gate(poke_interval=5)) == 5
     assert lines == []
+
+
+def test_a_pause_as_long_as_the_interval_or_the_wait_is_no_longer(
+    lines: list[Line], mocker: MockerFixture
+) -> None:
+    mocker.patch("time.monotonic", return_value=1000.0)
+    with current(paused(30)):
+        assert next_interval(gate(poke_interval=30)) == 30
+        assert lines == []
+        assert next_interval(gate(), elapsed=30.0) == 30
+    assert lines == [("INFO", "The service asked for a pause; next request in 30 s")]
 
 
 @pytest.mark.parametrize(("elapsed", "left"), [(50.0, 10.0), (60.0, 0.0), (61.5, 0.0)])

@@ -112,12 +112,12 @@ def test_a_poke_makes_no_request_while_the_service_wants_none(
 
 def test_a_poke_sleeps_through_the_last_second_of_a_pause(account: Simulator, mocker: MockerFixture) -> None:
     sleep = mocker.patch("time.sleep")
-    with current(paused(0.75)) as wait:
+    mocker.patch("time.monotonic", return_value=1000.0)
+    with current(paused(1)) as wait:
         assert gate().poke({}) is False
         assert wait.latest.credits == 12.5
     assert account.count() == 1
-    ((seconds,),) = (call.args for call in sleep.call_args_list)
-    assert 0 < seconds <= 0.75
+    assert [call.args for call in sleep.call_args_list] == [(1,)]
 
 
 @pytest.mark.usefixtures("no_delay")

@@ -207,6 +207,17 @@ async def test_a_gate_whose_time_is_over_looks_once_although_an_earlier_gate_lef
 
 
 @in_a_loop
+async def test_a_wait_ends_at_its_end_time_and_no_sooner(account: Simulator, mocker: MockerFixture) -> None:
+    mocker.patch("time.time", return_value=NOW)
+    async with asyncio.timeout(30):
+        assert (await fire(trigger(end_time=NOW)))["status"] == "timeout"
+        waiting = asyncio.create_task(fire(trigger(end_time=NOW + 0.5)))
+        await until(lambda: account.count() >= 3)
+        account.top_up(40)
+        assert await waiting == OPENED
+
+
+@in_a_loop
 async def test_a_gate_whose_time_is_over_gives_the_first_answer_thirty_seconds(
     account: Simulator, mocker: MockerFixture
 ) -> None:
@@ -218,7 +229,7 @@ async def test_a_gate_whose_time_is_over_gives_the_first_answer_thirty_seconds(
     checks = clock.call_count
     await until(lambda: clock.call_count > checks + 1)
     assert not waiting.done()
-    clock.return_value = NOW + 30.1
+    clock.return_value = NOW + 30
     async with asyncio.timeout(30):
         assert await waiting == {"status": "timeout", "message": "No balance was read."}
 
